@@ -1,0 +1,159 @@
+/**
+ * What tidemark needs of a Kafka client, and no more. A driver implements it; the consumer never sees the
+ * client library behind it.
+ *
+ * The shape follows from two facts. Records arrive hundreds of thousands a second, so they are handed over in
+ * batches, by plain synchronous callbacks. And after every join the client may fetch from the commit again,
+ * so a driver pauses everything the moment it learns of a join, and fetches nothing of a partition until the
+ * consumer has said where from (`seek`) and that it may (`resume`).
+ */
+import { Context, type Effect, type Scope } from "effect"
+import type { KafkaError } from "./KafkaErrors.ts"
+
+/** One partition of one topic. */
+export interface TopicPartition {
+  readonly topic: string
+  readonly partition: number
+}
+
+/** A header's value, or its values where the same header was sent more than once. */
+export type HeaderValue = Buffer | string | ReadonlyArray<Buffer | string>
+
+/** A record as it came from the log: bytes, undecoded. */
+export interface KafkaRecord {
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  /** `undefined` for a record without a key. */
+  readonly key: Buffer | undefined
+  /** `undefined` for a tombstone. */
+  readonly value: Buffer | undefined
+  /** Milliseconds since the epoch, as the producer or the broker set it. */
+  readonly timestampMillis: number
+  readonly headers: Readonly<Record<string, HeaderValue | undefined>>
+}
+
+/** What one fetch brought of one partition. */
+export interface RecordBatch extends TopicPartition {
+  /** In ascending order of offset; may be empty (control records, compaction). */
+  readonly records: ReadonlyArray<KafkaRecord>
+  /** The position that was fetched from. */
+  readonly fetchedOffset: number
+  /** One past the last offset that this batch covers, records or not; always > `fetchedOffset`. */
+  readonly nextOffset: number
+  /** The offset that the next record produced will get, as the broker told it with this fetch. */
+  readonly highWatermark: number
+}
+
+/** What the group has assigned to this member, all of it, after a join. */
+export interface Assignment {
+  readonly memberId: string
+  /** The group's generation; `undefined` where the driver's library does not tell. */
+  readonly generation: number | undefined
+  readonly partitions: ReadonlyArray<TopicPartition>
+}
+
+/** Why a member is no longer in its group. */
+export interface MemberEnd {
+  readonly reason: "stopped" | "crashed" | "disconnected"
+  readonly error: KafkaError | undefined
+  /** Whether the driver is already joining again by itself. */
+  readonly rejoins: boolean
+}
+
+/**
+ * What a member tells its owner. Each is called synchronously, in the order in which things happened, and must
+ * not throw.
+ */
+export interface MemberEvents {
+  /**
+   * The group was joined (again). Every partition, new or retained, is paused when this is called, and nothing
+   * of it is delivered until it was `seek`ed and `resume`d; what is not in `assignment` was taken away.
+   */
+  readonly onAssignment: (assignment: Assignment) => void
+  readonly onBatch: (batch: RecordBatch) => void
+  /** The coordinator has just acknowledged a heartbeat (or a join). */
+  readonly onHeartbeat: () => void
+  readonly onEnd: (end: MemberEnd) => void
+}
+
+/** A commit for one partition. */
+export interface OffsetCommit extends TopicPartition {
+  /** The offset of the next record to be read. */
+  readonly offset: number
+  readonly metadata: string
+}
+
+/** A member of a consumer group. Leaves the group when its Scope closes. */
+export interface GroupMember {
+  /** Takes effect at once; what is fetched already may still be delivered. */
+  readonly pause: (partitions: ReadonlyArray<TopicPartition>) => void
+  readonly resume: (partitions: ReadonlyArray<TopicPartition>) => void
+  /** The next batch of this partition begins here; what was fetched before and not yet delivered is dropped. */
+  readonly seek: (partition: TopicPartition, offset: number) => void
+  /** Only for partitions that are assigned now. */
+  readonly commit: (commits: ReadonlyArray<OffsetCommit>) => Effect.Effect<void, KafkaError>
+  /** Leaves the group, so that others take over without waiting for the session timeout. Idempotent. */
+  readonly leave: Effect.Effect<void>
+}
+
+export interface MemberOptions {
+  readonly groupId: string
+  readonly topics: ReadonlyArray<string>
+  readonly sessionTimeoutMillis: number
+  readonly rebalanceTimeoutMillis: number
+  readonly heartbeatIntervalMillis: number
+  /** How long a fetch waits for data; bounds how late a `resume` takes effect. */
+  readonly maxWaitMillis: number
+  readonly events: MemberEvents
+}
+
+/** What the group has committed for a partition; `offset` is `undefined` where it never did. */
+export interface CommittedOffset extends TopicPartition {
+  readonly offset: number | undefined
+  readonly metadata: string | undefined
+}
+
+/** The log's bounds: `[low, high)`. */
+export interface LogBounds extends TopicPartition {
+  readonly low: number
+  readonly high: number
+}
+
+/** A record to be produced. */
+export interface ProducerRecord {
+  readonly topic: string
+  /** Where absent, the key decides; without a key, partitions take turns. */
+  readonly partition?: number
+  readonly key?: Buffer | string
+  readonly value: Buffer | string | null
+  readonly headers?: Readonly<Record<string, HeaderValue>>
+  readonly timestampMillis?: number
+}
+
+/** Access to one Kafka cluster. */
+export class KafkaClient extends Context.Service<
+  KafkaClient,
+  {
+    /** The addresses it was given, for messages to people. */
+    readonly brokers: ReadonlyArray<string>
+    /** Joins a group; the member leaves it when the Scope closes. Fails when the broker can't be reached after bounded retries, or a topic does not exist. */
+    readonly join: (options: MemberOptions) => Effect.Effect<GroupMember, KafkaError, Scope.Scope>
+    /** Produces, waits for the acknowledgement of all in-sync replicas. */
+    readonly produce: (records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>
+    readonly committed: (
+      groupId: string,
+      partitions: ReadonlyArray<TopicPartition>
+    ) => Effect.Effect<ReadonlyArray<CommittedOffset>, KafkaError>
+    /** For a `read_committed` reader: `high` is the last stable offset where the driver can tell, else the high watermark. */
+    readonly logBounds: (
+      partitions: ReadonlyArray<TopicPartition>
+    ) => Effect.Effect<ReadonlyArray<LogBounds>, KafkaError>
+    /** Creates what does not exist yet; an existing topic is left alone. */
+    readonly createTopics: (
+      topics: ReadonlyArray<{ readonly topic: string; readonly partitions: number; readonly config?: Readonly<Record<string, string>> }>
+    ) => Effect.Effect<void, KafkaError>
+    /** How many partitions each topic has; fails with `UnknownTopic` where one does not exist. */
+    readonly partitionCounts: (topics: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
+  }
+>()("@tidemark/kafka/KafkaClient") {}
