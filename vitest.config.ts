@@ -11,7 +11,7 @@ const folders = [
   "packages/test-servers",
   "packages/bench",
   "examples/demo",
-  "regression",
+  "regression"
 ]
 
 export default defineConfig({
@@ -23,7 +23,7 @@ export default defineConfig({
     projects: folders.map((folder) => ({
       extends: true as const,
       root: folder,
-      test: { name: folder.split("/").at(-1) as string },
-    })),
-  },
+      test: { name: folder.split("/").at(-1) as string }
+    }))
+  }
 })
