@@ -21,6 +21,7 @@ export type HeaderValue = Buffer | string | ReadonlyArray<Buffer | string>
 
 /** A record as it came from the log: bytes, undecoded. */
 export interface KafkaRecord {
+  // A driver may compute the rarer properties when they are asked for: read them by name, don't spread a record.
   readonly topic: string
   readonly partition: number
   readonly offset: number
@@ -37,7 +38,11 @@ export interface KafkaRecord {
 export interface RecordBatch extends TopicPartition {
   /** In ascending order of offset; may be empty (control records, compaction). */
   readonly records: ReadonlyArray<KafkaRecord>
-  /** The position that was fetched from. */
+  /**
+   * The position that was fetched from. It is the last `seek`, or the `nextOffset` of the batch before, unless the
+   * position was outside the log: then the driver begins again at the log's low end, and the group's commit for
+   * this partition may be gone.
+   */
   readonly fetchedOffset: number
   /** One past the last offset that this batch covers, records or not; always > `fetchedOffset`. */
   readonly nextOffset: number
@@ -67,13 +72,18 @@ export interface MemberEnd {
  */
 export interface MemberEvents {
   /**
-   * The group was joined (again). Every partition, new or retained, is paused when this is called, and nothing
+   * The group was joined (again). The first call comes before `join` returns, so it can't use the member yet.
+   * Every partition, new or retained, is paused when this is called, and nothing
    * of it is delivered until it was `seek`ed and `resume`d; what is not in `assignment` was taken away.
    */
   readonly onAssignment: (assignment: Assignment) => void
   readonly onBatch: (batch: RecordBatch) => void
   /** The coordinator has just acknowledged a heartbeat (or a join). */
   readonly onHeartbeat: () => void
+  /**
+   * The member is out of its group, or can't know that it is still in: nothing is delivered, nothing can be
+   * committed. Where `rejoins` is set, an `onAssignment` or another `onEnd` follows; else this is the last call.
+   */
   readonly onEnd: (end: MemberEnd) => void
 }
 
@@ -84,14 +94,25 @@ export interface OffsetCommit extends TopicPartition {
   readonly metadata: string
 }
 
-/** A member of a consumer group. Leaves the group when its Scope closes. */
+/**
+ * A member of a consumer group. Leaves the group when its Scope closes.
+ *
+ * `pause`, `resume` and `seek` ignore partitions that are not assigned now, since an assignment may have been lost
+ * a moment ago.
+ */
 export interface GroupMember {
   /** Takes effect at once; what is fetched already may still be delivered. */
   readonly pause: (partitions: ReadonlyArray<TopicPartition>) => void
   readonly resume: (partitions: ReadonlyArray<TopicPartition>) => void
-  /** The next batch of this partition begins here; what was fetched before and not yet delivered is dropped. */
+  /**
+   * The next batch of this partition begins here; what was fetched before and not yet delivered is dropped.
+   * Throws a `RangeError` unless `offset` is a safe integer >= 0.
+   */
   readonly seek: (partition: TopicPartition, offset: number) => void
-  /** Only for partitions that are assigned now. */
+  /**
+   * Only for partitions that are assigned now: else `NotAssigned`, and nothing is committed. Fails with
+   * `StaleMember` or `MemberEnded` where the member is out of its group.
+   */
   readonly commit: (commits: ReadonlyArray<OffsetCommit>) => Effect.Effect<void, KafkaError>
   /** Leaves the group, so that others take over without waiting for the session timeout. Idempotent. */
   readonly leave: Effect.Effect<void>
@@ -137,9 +158,17 @@ export class KafkaClient extends Context.Service<
   {
     /** The addresses it was given, for messages to people. */
     readonly brokers: ReadonlyArray<string>
-    /** Joins a group; the member leaves it when the Scope closes. Fails when the broker can't be reached after bounded retries, or a topic does not exist. */
+    /**
+     * Joins a group, and succeeds once it has its first assignment; the member leaves when the Scope closes.
+     * Fails when no broker can be reached after bounded retries, or a topic does not exist. Later on the driver
+     * joins again by itself for as long as that may help, and tells of it by `onEnd` and `onAssignment`.
+     */
     readonly join: (options: MemberOptions) => Effect.Effect<GroupMember, KafkaError, Scope.Scope>
-    /** Produces, waits for the acknowledgement of all in-sync replicas. */
+    /**
+     * Produces, and waits for the acknowledgement of all in-sync replicas. Large arrays are sent in several
+     * requests, one after the other: after an error a part of them may have been written, and a request whose
+     * answer was lost may have been written twice.
+     */
     readonly produce: (records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>
     readonly committed: (
       groupId: string,
@@ -151,9 +180,15 @@ export class KafkaClient extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<LogBounds>, KafkaError>
     /** Creates what does not exist yet; an existing topic is left alone. */
     readonly createTopics: (
-      topics: ReadonlyArray<{ readonly topic: string; readonly partitions: number; readonly config?: Readonly<Record<string, string>> }>
+      topics: ReadonlyArray<{
+        readonly topic: string
+        readonly partitions: number
+        readonly config?: Readonly<Record<string, string>>
+      }>
     ) => Effect.Effect<void, KafkaError>
     /** How many partitions each topic has; fails with `UnknownTopic` where one does not exist. */
-    readonly partitionCounts: (topics: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
+    readonly partitionCounts: (
+      topics: ReadonlyArray<string>
+    ) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
   }
 >()("@tidemark/kafka/KafkaClient") {}

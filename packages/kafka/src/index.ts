@@ -1,1 +1,3 @@
-export * as KafkaClient from "./KafkaClient.ts"
+export * as InProcessKafka from "./InProcessKafka.ts"
+export * from "./KafkaClient.ts"
+export * from "./KafkaErrors.ts"
