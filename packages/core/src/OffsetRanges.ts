@@ -209,7 +209,7 @@ export const add = (ranges: OffsetRanges, from: number, to: number): OffsetRange
     ...flat.slice(0, begin),
     Math.min(from + 0, flat[begin]),
     Math.max(to, flat[end - 1]),
-    ...flat.slice(end),
+    ...flat.slice(end)
   ])
 }
 
@@ -407,7 +407,7 @@ const wireProblem = (value: unknown): InvalidInput | undefined => {
       return new InvalidInput({
         field: `ranges[${i}]`,
         value: typeof bound === "number" ? String(bound) : typeof bound,
-        allowed: `an integer from ${lowest} to ${i % 2 === 0 ? Number.MAX_SAFE_INTEGER : END}; ${ALLOWED_WIRE}`,
+        allowed: `an integer from ${lowest} to ${i % 2 === 0 ? Number.MAX_SAFE_INTEGER : END}; ${ALLOWED_WIRE}`
       })
     }
     previous = bound
@@ -429,7 +429,7 @@ export const FromWire: Schema.Codec<OffsetRanges, ReadonlyArray<number>> = Schem
           ? Effect.succeed(decode(flat))
           : Effect.fail(new SchemaIssue.InvalidValue({ message: problem.message }, flat, options))
       },
-      encode: (ranges: OffsetRanges) => Effect.succeed(encode(ranges)),
-    }),
-  ),
+      encode: (ranges: OffsetRanges) => Effect.succeed(encode(ranges))
+    })
+  )
 )
