@@ -1,0 +1,141 @@
+/**
+ * `./dev test`: every check and every test, one after the other, each of them even if an earlier one failed, so
+ * that one run tells everything. `./dev check` is `--checks`: those that need no build. Other words are handed
+ * to vitest: `./dev test --project core`.
+ *
+ * The last line is of the form `N passed, N failed`, and counts the checks and the tests; the line before it
+ * names the servers for want of which tests were not run.
+ */
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { delimiter, join } from "node:path"
+import { readTestReport } from "./testReport.ts"
+
+const root = join(import.meta.dirname, "..")
+
+interface Check {
+  readonly name: string
+  /** What a reader should know when it fails. */
+  readonly what: string
+  readonly needsBuild?: true
+}
+
+/** Tasks of turbo.json: a check whose inputs did not change is not repeated. */
+const checks: ReadonlyArray<Check> = [
+  { name: "types", what: "TypeScript 7 over all sources, tests, examples and scripts" },
+  { name: "lint", what: "biome: ./dev format mends most of it" },
+  { name: "unused", what: "knip: files, exports and dependencies that nothing uses" },
+  { name: "build", what: "JavaScript and declarations of the published packages", needsBuild: true }
+]
+
+const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`
+
+let interrupted = false
+const children = new Set<ReturnType<typeof spawn>>()
+// Ctrl-C reaches the children by themselves; a SIGTERM sent to this process alone does not.
+process.on("SIGINT", () => {
+  interrupted = true
+})
+process.on("SIGTERM", () => {
+  interrupted = true
+  for (const child of children) child.kill("SIGTERM")
+})
+
+/** Runs a command to its end; answers its exit code, and its output where it was not shown at once. */
+const run = (
+  command: string,
+  words: ReadonlyArray<string>,
+  options: { readonly show: boolean; readonly env?: Readonly<Record<string, string>> }
+): Promise<{ readonly code: number; readonly output: string }> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(command, words, {
+      cwd: root,
+      env: {
+        ...process.env,
+        PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`,
+        ...options.env
+      },
+      stdio: options.show ? "inherit" : ["ignore", "pipe", "pipe"]
+    })
+    children.add(child)
+    let output = ""
+    for (const stream of [child.stdout, child.stderr]) {
+      stream?.setEncoding("utf8").on("data", (text: string) => {
+        output += text
+      })
+    }
+    child.on("error", reject)
+    child.on("close", (code) => {
+      children.delete(child)
+      resolve({ code: code ?? 1, output })
+    })
+  })
+
+/** A task's output without turbo's and pnpm's lines around it. */
+const ofTheTool = (output: string): string => {
+  const lines = output.split("\n")
+  const start = lines.findIndex((line) => line.startsWith("$ "))
+  const end = lines.findIndex((line) => line.startsWith("[ELIFECYCLE]"))
+  return start < 0 || end < start ? output : lines.slice(start, end).join("\n")
+}
+
+const runCheck = async (check: Check): Promise<boolean> => {
+  const started = performance.now()
+  const words = ["run", check.name, "--output-logs=errors-only", "--ui=stream", "--log-prefix=none"]
+  const { code, output } = await run("turbo", words, { show: false })
+  const verdict = code === 0 ? "passed" : "FAILED"
+  console.log(`${check.name.padEnd(8)} ${verdict}  ${seconds(started).padStart(7)}  ${check.what}`)
+  if (code !== 0) console.log(`\n${ofTheTool(output)}\n`)
+  return code === 0
+}
+
+const runTests = async (words: ReadonlyArray<string>) => {
+  const folder = mkdtempSync(join(tmpdir(), "tidemark-test-"))
+  const file = join(folder, "vitest.json")
+  try {
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`]
+    const { code } = await run("vitest", ["run", ...reporters, ...words], {
+      show: true,
+      env: { TIDEMARK_NOT_RUN_FILE: join(folder, "not-run") }
+    })
+    return readTestReport({ folder, code })
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+const main = async (words: ReadonlyArray<string>): Promise<number> => {
+  const onlyChecks = words.includes("--checks")
+  const onlyTests = words.length > 0 && !onlyChecks
+  const failures: Array<string> = []
+  let passed = 0
+
+  for (const check of checks) {
+    if (interrupted || onlyTests || (onlyChecks && check.needsBuild)) continue
+    if (await runCheck(check)) passed += 1
+    else failures.push(`the check "${check.name}"`)
+  }
+
+  let notRun: ReadonlyArray<string> = []
+  if (!onlyChecks && !interrupted) {
+    const tests = await runTests(words)
+    passed += tests.passed
+    failures.push(...tests.failures)
+    notRun = tests.notRun
+    const required = (process.env.TIDEMARK_REQUIRE ?? "").toUpperCase().split(/[\s,]+/)
+    for (const server of notRun) {
+      if (required.includes(server.split(" ")[0] as string)) {
+        failures.push(`${server} is required by TIDEMARK_REQUIRE, and its tests could not run`)
+      }
+    }
+  }
+  if (interrupted) failures.push("interrupted: what was not finished counts as failed")
+
+  for (const failure of failures) console.log(`FAILED: ${failure}`)
+  if (!onlyChecks) console.log(`NOT RUN: ${notRun.length === 0 ? "nothing" : notRun.join("; ")}`)
+  console.log(`${passed} passed, ${failures.length} failed`)
+  return interrupted ? 130 : failures.length === 0 ? 0 : 1
+}
+
+process.exitCode = await main(process.argv.slice(2))
