@@ -1,0 +1,144 @@
+/**
+ * Claims as scoped work: the one combinator under everything that holds a claim.
+ */
+import { Clock, type Duration, Effect } from "effect"
+import * as ClaimId from "./ClaimId.ts"
+import { type ClaimIdReused, type InvalidInput, LeaseLost, type StoreError } from "./Errors.ts"
+import { IdempotencyStore, type InvalidKey } from "./IdempotencyStore.ts"
+import { monotonicMillis } from "./internal/LeaseKeeper.ts"
+import { underLease } from "./internal/underLease.ts"
+import type * as OffsetRanges from "./OffsetRanges.ts"
+import { OffsetStore } from "./OffsetStore.ts"
+import * as Policies from "./Policies.ts"
+import type { KeyClaimAnswer, KeyCompleteAnswer, KeyCompletion, KeyItem } from "./protocol/KeyState.ts"
+import type { CompleteAnswer, OffsetClaimAnswer } from "./protocol/StreamState.ts"
+
+interface CommonRequest {
+  /** A label for people. */
+  readonly owner: string
+  /** Default: 30 s; renewed at a third while the work goes on. */
+  readonly lease?: Duration.Input
+}
+
+/** A request for positions of a stream. */
+export interface OffsetRequest extends CommonRequest {
+  readonly stream: string
+  readonly ranges: OffsetRanges.OffsetRanges
+}
+
+/** A request for idempotency keys. */
+export interface KeyRequest extends CommonRequest {
+  readonly namespace: string
+  readonly items: ReadonlyArray<KeyItem>
+}
+
+/** A claim on positions, for the work that is done under it. */
+export interface OffsetClaim extends OffsetClaimAnswer {
+  readonly claimId: string
+  readonly complete: (
+    ranges: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<CompleteAnswer, StoreError | InvalidInput>
+  readonly release: (ranges?: OffsetRanges.OffsetRanges) => Effect.Effect<void, StoreError | InvalidInput>
+}
+
+/** A claim on keys, for the work that is done under it. */
+export interface KeyClaim {
+  readonly claimId: string
+  /** One for each item asked for, in order. */
+  readonly answers: ReadonlyArray<KeyClaimAnswer | InvalidKey>
+  readonly complete: (
+    items: ReadonlyArray<KeyCompletion>,
+    options?: { readonly retentionMillis?: number | undefined }
+  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput>
+  readonly release: (keys?: ReadonlyArray<string>) => Effect.Effect<void, StoreError | InvalidInput>
+}
+
+type ClaimError = StoreError | InvalidInput | ClaimIdReused | LeaseLost
+
+/**
+ * Claims, runs the work, and gives back what the work did not settle.
+ *
+ * While the work goes on the lease is renewed at a third of its time; when it is lost, the work is interrupted and
+ * the whole fails with `LeaseLost`. Interruption is best effort (a promise or a busy loop does not stop): the
+ * fencing token is the guarantee. The work always runs, also where nothing was granted: the answer tells.
+ *
+ * @example
+ * withClaim({ stream, ranges: OffsetRanges.make(0, 100), owner: "worker-1" }, (claim) =>
+ *   Effect.andThen(process(claim.granted), claim.complete(claim.granted)))
+ */
+export function withClaim<A, E, R>(
+  request: OffsetRequest,
+  work: (claim: OffsetClaim) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ClaimError, R | OffsetStore>
+export function withClaim<A, E, R>(
+  request: KeyRequest,
+  work: (claim: KeyClaim) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ClaimError, R | IdempotencyStore>
+export function withClaim<A, E, R>(
+  request: OffsetRequest | KeyRequest,
+  work: (claim: never) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ClaimError, R | OffsetStore | IdempotencyStore> {
+  const leaseMillis =
+    request.lease === undefined ? Policies.defaultLeaseMillis : Policies.duration("lease", request.lease)
+  if (typeof leaseMillis !== "number") return Effect.fail(leaseMillis)
+  return "stream" in request
+    ? onOffsets(request, leaseMillis, work as (claim: OffsetClaim) => Effect.Effect<A, E, R>)
+    : onKeys(request, leaseMillis, work as (claim: KeyClaim) => Effect.Effect<A, E, R>)
+}
+
+const giveBack = (release: Effect.Effect<void, StoreError | InvalidInput>): Effect.Effect<void> =>
+  Effect.catch(release, (error) =>
+    Effect.logWarning(`tidemark: a claim could not be given back; it ends with its lease: ${error.message}`)
+  )
+
+const onOffsets = <A, E, R>(
+  { stream, ranges, owner }: OffsetRequest,
+  leaseMillis: number,
+  work: (claim: OffsetClaim) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ClaimError, R | OffsetStore> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const store = yield* OffsetStore
+      const ref = { stream, claimId: ClaimId.make() }
+      const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
+      const answer = yield* store.claim(stream, ranges, { claimId: ref.claimId, owner, leaseMillis })
+      const running = work({
+        ...answer,
+        claimId: ref.claimId,
+        complete: (done) => store.complete(ref, done),
+        release: (undone) => store.release(ref, undone)
+      })
+      const { token } = answer
+      if (token === undefined) return yield* restore(running)
+      const lost = () => new LeaseLost({ what: `stream ${stream}`, claimId: ref.claimId, token })
+      return yield* restore(
+        underLease({ keeper: store.leases, ref, leaseMillis, deadline, lost }, running)
+      ).pipe(Effect.ensuring(giveBack(store.release(ref))))
+    })
+  )
+
+const onKeys = <A, E, R>(
+  { namespace, items, owner }: KeyRequest,
+  leaseMillis: number,
+  work: (claim: KeyClaim) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ClaimError, R | IdempotencyStore> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const ref = { namespace, claimId: ClaimId.make() }
+      const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
+      const answers = yield* store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis })
+      const running = work({
+        claimId: ref.claimId,
+        answers,
+        complete: (done, options) => store.complete(ref, done, options),
+        release: (keys) => store.release(ref, keys)
+      })
+      const token = answers.find((answer) => answer._tag === "Claimed")?.token
+      if (token === undefined) return yield* restore(running)
+      const lost = () => new LeaseLost({ what: `keys of ${namespace}`, claimId: ref.claimId, token })
+      return yield* restore(
+        underLease({ keeper: store.leases, ref, leaseMillis, deadline, lost }, running)
+      ).pipe(Effect.ensuring(giveBack(store.release(ref))))
+    })
+  )

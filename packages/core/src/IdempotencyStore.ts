@@ -1,0 +1,213 @@
+/**
+ * The contract of a store for idempotency keys: ids that are remembered for a retention time.
+ *
+ * The same verbs as for positions, with the same promises (see `OffsetStore`), answered key by key.
+ */
+import { Context, Effect, type Scope } from "effect"
+import { ClaimIdReused, type InvalidInput, type StoreError } from "./Errors.ts"
+import * as Input from "./internal/input.ts"
+import * as LeaseKeeper from "./internal/LeaseKeeper.ts"
+import type { ClaimTerms } from "./protocol/Claims.ts"
+import type {
+  KeyClaimAnswer,
+  KeyCompleteAnswer,
+  KeyCompletion,
+  KeyItem,
+  KeyStatus
+} from "./protocol/KeyState.ts"
+
+/** Names a claim in `complete`, `release` and `renew`. */
+export interface KeyClaimRef {
+  readonly namespace: string
+  readonly claimId: string
+}
+
+/** A claim and how long its lease shall last from now, in milliseconds. */
+export interface KeyRenewal extends KeyClaimRef {
+  readonly leaseMillis: number
+}
+
+/** An answer for a key that can't be one: nothing was sent or written for it; the others were judged. */
+export interface InvalidKey {
+  readonly _tag: "Invalid"
+  readonly error: InvalidInput
+}
+
+/** What an adapter implements. Input has been checked; keys and namespaces are 1 to 1,024 bytes of UTF-8. */
+export interface IdempotencyStoreImplementation {
+  /** For messages, metrics and logs: "memory", "redis", ... */
+  readonly name: string
+  /** Whether keys outlive the process. */
+  readonly durable: boolean
+  /** How long a completed key is remembered where `complete` does not say, in milliseconds. */
+  readonly retentionMillis: number
+  /**
+   * Claims keys; of equal keys in one call the first gets the claim (invariants 1, 2, 4, 7). `undefined`: the
+   * claim id is in use for other keys; nothing was changed.
+   */
+  readonly claim: (
+    namespace: string,
+    items: ReadonlyArray<KeyItem>,
+    terms: ClaimTerms
+  ) => Effect.Effect<ReadonlyArray<KeyClaimAnswer> | undefined, StoreError>
+  /** Settles as done, key by key (invariant 3), to be remembered for `retentionMillis` from now. */
+  readonly complete: (
+    claim: KeyClaimRef,
+    items: ReadonlyArray<KeyCompletion>,
+    retentionMillis: number
+  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError>
+  /** Gives back undone: `keys`, or all that the claim holds. */
+  readonly release: (claim: KeyClaimRef, keys?: ReadonlyArray<string>) => Effect.Effect<void, StoreError>
+  /** Until when each lease lasts now, in milliseconds since the epoch; `undefined` where it is lost. */
+  readonly renew: (
+    claims: ReadonlyArray<KeyRenewal>
+  ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError>
+  /** A question, never a gate. */
+  readonly lookup: (
+    namespace: string,
+    keys: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<KeyStatus>, StoreError>
+  /** An operator's act: as if the keys had never been seen. Answers how many were known. */
+  readonly forget: (namespace: string, keys: ReadonlyArray<string>) => Effect.Effect<number, StoreError>
+  /**
+   * A hint: succeeds when the key may have been completed or given back. It may come late or never; whoever waits
+   * asks again by a timer too. Interrupting it leaves nothing behind.
+   */
+  readonly awaitSettled: (namespace: string, key: string) => Effect.Effect<void>
+}
+
+/** What everyone else uses: the verbs, with their input checked. */
+export interface IdempotencyStoreService
+  extends Omit<
+    IdempotencyStoreImplementation,
+    "claim" | "complete" | "release" | "renew" | "lookup" | "forget"
+  > {
+  readonly claim: (
+    namespace: string,
+    items: ReadonlyArray<KeyItem>,
+    terms: ClaimTerms
+  ) => Effect.Effect<ReadonlyArray<KeyClaimAnswer | InvalidKey>, StoreError | InvalidInput | ClaimIdReused>
+  readonly complete: (
+    claim: KeyClaimRef,
+    items: ReadonlyArray<KeyCompletion>,
+    options?: { readonly retentionMillis?: number | undefined }
+  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput>
+  readonly release: (
+    claim: KeyClaimRef,
+    keys?: ReadonlyArray<string>
+  ) => Effect.Effect<void, StoreError | InvalidInput>
+  readonly renew: (
+    claims: ReadonlyArray<KeyRenewal>
+  ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError | InvalidInput>
+  readonly lookup: (
+    namespace: string,
+    keys: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyArray<KeyStatus>, StoreError | InvalidInput>
+  readonly forget: (
+    namespace: string,
+    keys: ReadonlyArray<string>
+  ) => Effect.Effect<number, StoreError | InvalidInput>
+  /** Keeps the leases of this store's claims alive while their owners work. */
+  readonly leases: LeaseKeeper.LeaseKeeper<KeyClaimRef>
+}
+
+/** The store for idempotency keys. */
+export class IdempotencyStore extends Context.Service<IdempotencyStore, IdempotencyStoreService>()(
+  "@tidemark/core/IdempotencyStore"
+) {
+  /**
+   * Makes the service from an adapter: checks the input of every verb (invariant 9) before anything is sent, and
+   * keeps leases until the Scope closes. A key that can't be one gets an answer of its own and does not spoil the
+   * others.
+   */
+  static make(
+    implementation: IdempotencyStoreImplementation
+  ): Effect.Effect<IdempotencyStoreService, never, Scope.Scope> {
+    return makeService(implementation)
+  }
+}
+
+const checkRef = (claim: KeyClaimRef): InvalidInput | undefined =>
+  Input.name("namespace", claim.namespace) ?? Input.name("claimId", claim.claimId)
+
+const checkItem = (item: KeyItem): InvalidInput | undefined =>
+  Input.name("key", item.key) ??
+  (item.fingerprint === undefined ? undefined : Input.name("fingerprint", item.fingerprint))
+
+const checkKeys = (keys: ReadonlyArray<string>): InvalidInput | undefined => {
+  for (const key of keys) {
+    const bad = Input.name("key", key)
+    if (bad !== undefined) return bad
+  }
+  return undefined
+}
+
+const makeService = (
+  implementation: IdempotencyStoreImplementation
+): Effect.Effect<IdempotencyStoreService, never, Scope.Scope> =>
+  Effect.map(
+    LeaseKeeper.make<KeyClaimRef>((due) =>
+      Effect.map(
+        implementation.renew(due.map(({ ref, leaseMillis }) => ({ ...ref, leaseMillis }))),
+        (answers) => answers.map((until) => until !== undefined)
+      )
+    ),
+    (leases) => {
+      const claim: IdempotencyStoreService["claim"] = (namespace, items, terms) => {
+        const bad = Input.name("namespace", namespace) ?? Input.terms(terms)
+        if (bad !== undefined) return Effect.fail(bad)
+        let invalid: Map<number, InvalidKey> | undefined
+        for (let index = 0; index < items.length; index++) {
+          const error = checkItem(items[index])
+          if (error !== undefined) (invalid ??= new Map()).set(index, { _tag: "Invalid", error })
+        }
+        const reused = () => new ClaimIdReused({ claimId: terms.claimId, what: `namespace ${namespace}` })
+        if (invalid === undefined) {
+          return Effect.flatMap(implementation.claim(namespace, items, terms), (answers) =>
+            answers === undefined ? Effect.fail(reused()) : Effect.succeed(answers)
+          )
+        }
+        const good = items.filter((_, index) => !invalid.has(index))
+        if (good.length === 0) return Effect.succeed([...invalid.values()])
+        return Effect.flatMap(implementation.claim(namespace, good, terms), (answers) => {
+          if (answers === undefined) return Effect.fail(reused())
+          let next = 0
+          return Effect.succeed(items.map((_, index) => invalid.get(index) ?? answers[next++]))
+        })
+      }
+      return IdempotencyStore.of({
+        name: implementation.name,
+        durable: implementation.durable,
+        retentionMillis: implementation.retentionMillis,
+        awaitSettled: implementation.awaitSettled,
+        leases,
+        claim,
+        complete: (claim, items, options) => {
+          const retention = options?.retentionMillis ?? implementation.retentionMillis
+          let bad = checkRef(claim) ?? Input.millis("retention", retention)
+          for (let index = 0; bad === undefined && index < items.length; index++)
+            bad = checkItem(items[index])
+          return bad === undefined ? implementation.complete(claim, items, retention) : Effect.fail(bad)
+        },
+        release: (claim, keys) => {
+          const bad = checkRef(claim) ?? (keys === undefined ? undefined : checkKeys(keys))
+          return bad === undefined ? implementation.release(claim, keys) : Effect.fail(bad)
+        },
+        renew: (claims) => {
+          for (const claim of claims) {
+            const bad = checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
+            if (bad !== undefined) return Effect.fail(bad)
+          }
+          return implementation.renew(claims)
+        },
+        lookup: (namespace, keys) => {
+          const bad = Input.name("namespace", namespace) ?? checkKeys(keys)
+          return bad === undefined ? implementation.lookup(namespace, keys) : Effect.fail(bad)
+        },
+        forget: (namespace, keys) => {
+          const bad = Input.name("namespace", namespace) ?? checkKeys(keys)
+          return bad === undefined ? implementation.forget(namespace, keys) : Effect.fail(bad)
+        }
+      })
+    }
+  )

@@ -1,0 +1,218 @@
+/**
+ * Locks, derived from key claims: whatever store keeps idempotency keys keeps locks too.
+ *
+ * A lock is a claim on a key of the namespace `lock` that is never completed. First come, first served within a
+ * process; between processes there is no order, but a waiter is woken promptly where the store can, and else asks
+ * again with jitter.
+ */
+import { Clock, Context, Deferred, type Duration, Effect, Layer, type Scope } from "effect"
+import * as ClaimId from "./ClaimId.ts"
+import {
+  type ClaimIdReused,
+  InFlightElsewhere,
+  type InvalidInput,
+  LeaseLost,
+  type StoreError
+} from "./Errors.ts"
+import { IdempotencyStore, type IdempotencyStoreService } from "./IdempotencyStore.ts"
+import * as Input from "./internal/input.ts"
+import { type HeldLease, monotonicMillis } from "./internal/LeaseKeeper.ts"
+import { FairQueues } from "./internal/FairQueues.ts"
+import { untilWorthAsking } from "./internal/patience.ts"
+import { underLease } from "./internal/underLease.ts"
+import * as Policies from "./Policies.ts"
+
+/** The namespace of keys that locks live in. */
+const namespace = "lock"
+
+export interface LockOptions {
+  /** How long the lock lasts unless renewed; renewed at a third while it is held. Default: 30 s. */
+  readonly lease?: Duration.Input
+  /** How long to wait for it before failing with `InFlightElsewhere`; 0: not at all. Default: for ever. */
+  readonly wait?: Duration.Input
+  /** A label for people. */
+  readonly owner?: string
+}
+
+/** A lock that is held. */
+export interface HeldLock {
+  readonly name: string
+  /** The fencing token: greater than that of every earlier holder. */
+  readonly token: number
+  /** Fails when the lock is lost; never succeeds. */
+  readonly lost: Effect.Effect<never, LeaseLost>
+}
+
+export type LockError = StoreError | InvalidInput | ClaimIdReused | InFlightElsewhere
+
+export interface LockService {
+  /**
+   * Runs the effect while holding the lock; interrupts it, best effort, and fails with `LeaseLost` when the lock is
+   * lost meanwhile.
+   *
+   * @example
+   * lock.withLock("report", { lease: "10 seconds", wait: 0 })(writeReport)
+   */
+  readonly withLock: (
+    name: string,
+    options?: LockOptions
+  ) => <A, E, R>(
+    work: Effect.Effect<A, E, R> | ((lock: HeldLock) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockError | LeaseLost, R>
+  /** Holds the lock until the Scope closes. */
+  readonly acquire: (name: string, options?: LockOptions) => Effect.Effect<HeldLock, LockError, Scope.Scope>
+}
+
+/** Mutual exclusion by leases, with fencing tokens. */
+export class Lock extends Context.Service<Lock, LockService>()("@tidemark/core/Lock") {
+  /** Locks on any store of idempotency keys. */
+  static get layer(): Layer.Layer<Lock, never, IdempotencyStore> {
+    return lockLayer
+  }
+}
+
+interface Terms {
+  readonly name: string
+  readonly leaseMillis: number
+  readonly waitMillis: number
+  readonly owner: string
+}
+
+const readTerms = (name: string, options: LockOptions): Terms | InvalidInput => {
+  const bad =
+    Input.knownOptions("the lock", options, ["lease", "wait", "owner"]) ??
+    Input.name("lock name", name) ??
+    (options.owner === undefined ? undefined : Input.name("owner", options.owner))
+  if (bad !== undefined) return bad
+  const leaseMillis =
+    options.lease === undefined ? Policies.defaultLeaseMillis : Policies.duration("lease", options.lease)
+  if (typeof leaseMillis !== "number") return leaseMillis
+  const waitMillis = options.wait === undefined ? Number.POSITIVE_INFINITY : Policies.toMillis(options.wait)
+  if (!(waitMillis >= 0)) return Input.invalid("wait", options.wait, "a duration of 0 or more")
+  return { name, leaseMillis, waitMillis, owner: options.owner ?? `process ${process.pid}` }
+}
+
+interface Acquired {
+  readonly claimId: string
+  readonly token: number
+  readonly deadline: number
+}
+
+const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.map(
+  IdempotencyStore,
+  (store) => {
+    const queues = new FairQueues()
+
+    const acquired = (terms: Terms): Effect.Effect<Acquired, LockError> =>
+      Effect.gen(function* () {
+        const clock = yield* Clock.Clock
+        const patientUntil = clock.currentTimeMillisUnsafe() + terms.waitMillis
+        yield* queues.enter(terms.name, terms.waitMillis, () => elsewhere(terms.name, patientUntil))
+        return yield* Effect.onError(claimed(store, terms, patientUntil), () => queues.leave(terms.name))
+      })
+
+    const released = (terms: Terms, claimId: string): Effect.Effect<void> =>
+      Effect.andThen(
+        Effect.catch(store.release({ namespace, claimId }), (error) =>
+          Effect.logWarning(
+            `tidemark: lock ${terms.name} could not be given back; it ends with its lease: ${error.message}`
+          )
+        ),
+        queues.leave(terms.name)
+      )
+
+    const lostOf =
+      ({ name }: Terms, { claimId, token }: Acquired) =>
+      () =>
+        new LeaseLost({ what: `lock ${name}`, claimId, token })
+
+    return Lock.of({
+      withLock:
+        (name, options = {}) =>
+        (work) => {
+          const terms = readTerms(name, options)
+          if ("_tag" in terms) return Effect.fail(terms)
+          return Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(restore(acquired(terms)), (held) => {
+              const lost = lostOf(terms, held)
+              const running = Effect.isEffect(work)
+                ? work
+                : Effect.suspend(() => work({ name, token: held.token, lost: Effect.never }))
+              return Effect.ensuring(
+                restore(
+                  underLease(
+                    {
+                      keeper: store.leases,
+                      ref: { namespace, claimId: held.claimId },
+                      leaseMillis: terms.leaseMillis,
+                      deadline: held.deadline,
+                      lost
+                    },
+                    running
+                  )
+                ),
+                released(terms, held.claimId)
+              )
+            })
+          )
+        },
+      acquire: (name, options = {}) => {
+        const terms = readTerms(name, options)
+        if ("_tag" in terms) return Effect.fail(terms)
+        return Effect.acquireRelease(
+          Effect.gen(function* () {
+            const held = yield* acquired(terms)
+            const lost = yield* Deferred.make<never, LeaseLost>()
+            const lease: HeldLease<{ namespace: string; claimId: string }> = {
+              ref: { namespace, claimId: held.claimId },
+              leaseMillis: terms.leaseMillis,
+              deadline: held.deadline,
+              index: -1,
+              onLost: () => Deferred.doneUnsafe(lost, Effect.fail(lostOf(terms, held)()))
+            }
+            store.leases.hold(lease)
+            return { lease, held: { name, token: held.token, lost: Deferred.await(lost) } }
+          }),
+          ({ lease }) =>
+            Effect.suspend(() => {
+              store.leases.drop(lease)
+              return released(terms, lease.ref.claimId)
+            }),
+          { interruptible: true }
+        ).pipe(Effect.map(({ held }) => held))
+      }
+    })
+  }
+)
+
+const elsewhere = (name: string, until: number): InFlightElsewhere =>
+  new InFlightElsewhere({ what: `lock ${name}`, until })
+
+/** Asks the store until the lock is ours, or patience ends. Interrupted, it leaves nothing behind. */
+const claimed = (
+  store: IdempotencyStoreService,
+  terms: Terms,
+  patientUntil: number
+): Effect.Effect<Acquired, LockError> => {
+  const claimId = ClaimId.make()
+  const ask = (attempt: number): Effect.Effect<Acquired, LockError> =>
+    Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      const deadline = monotonicMillis(clock) + terms.leaseMillis
+      const [answer] = yield* store.claim(namespace, [{ key: terms.name }], {
+        claimId,
+        owner: terms.owner,
+        leaseMillis: terms.leaseMillis
+      })
+      if (answer._tag === "Claimed") return { claimId, token: answer.token, deadline }
+      if (answer._tag === "Invalid") return yield* answer.error
+      const heldUntil = answer._tag === "InFlight" ? answer.until : Number.POSITIVE_INFINITY
+      const patience = patientUntil - clock.currentTimeMillisUnsafe()
+      if (patience <= 0) return yield* elsewhere(terms.name, heldUntil)
+      yield* untilWorthAsking(store.awaitSettled(namespace, terms.name), attempt, heldUntil, patience)
+      return yield* ask(attempt + 1)
+    })
+  return Effect.onInterrupt(ask(0), () => Effect.ignore(store.release({ namespace, claimId })))
+}
+
+const lockLayer: Layer.Layer<Lock, never, IdempotencyStore> = Layer.effect(Lock, makeService)

@@ -1,0 +1,214 @@
+/**
+ * The contract of a store for positions in streams.
+ *
+ * All verbs are batch-first: one call takes many items and is one round trip. Answers come item by item, in order;
+ * a crash between any two bytes leaves each item done or not done (invariant 6). Every verb may be asked again with
+ * the same claim id when its answer was lost (invariant 7). Leases are judged by the store's clock (invariant 8).
+ *
+ * An implementation holds no retries, no logging and no checks of its input: {@link make} adds what all have in
+ * common.
+ */
+import { Context, Effect, type Scope } from "effect"
+import { ClaimIdReused, type InvalidInput, type StoreError } from "./Errors.ts"
+import * as Input from "./internal/input.ts"
+import * as LeaseKeeper from "./internal/LeaseKeeper.ts"
+import * as OffsetRanges from "./OffsetRanges.ts"
+import type { ClaimTerms } from "./protocol/Claims.ts"
+import type { CompleteAnswer, OffsetClaimAnswer, Progress } from "./protocol/StreamState.ts"
+
+/** Names a claim in `complete`, `release` and `renew`. */
+export interface OffsetClaimRef {
+  readonly stream: string
+  readonly claimId: string
+}
+
+/** A claim and how long its lease shall last from now, in milliseconds. */
+export interface OffsetRenewal extends OffsetClaimRef {
+  readonly leaseMillis: number
+}
+
+/** What an adapter implements. Input has been checked; streams are 1 to 1,024 bytes of UTF-8. */
+export interface OffsetStoreImplementation {
+  /** For messages, metrics and logs: "memory", "redis", ... */
+  readonly name: string
+  /** Whether progress outlives the process. */
+  readonly durable: boolean
+  /**
+   * Claims `ranges` of `stream` (invariants 1, 2, 4, 7). An open-ended claim is granted whole, completed parts
+   * excepted, or not at all. `undefined`: the claim id is in use for other ranges; nothing was changed.
+   */
+  readonly claim: (
+    stream: string,
+    ranges: OffsetRanges.OffsetRanges,
+    terms: ClaimTerms
+  ) => Effect.Effect<OffsetClaimAnswer | undefined, StoreError>
+  /** Settles as done, item by item (invariant 3). */
+  readonly complete: (
+    claim: OffsetClaimRef,
+    ranges: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<CompleteAnswer, StoreError>
+  /** Gives back undone what is not completed of `ranges`; of everything where they are not given. */
+  readonly release: (
+    claim: OffsetClaimRef,
+    ranges?: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<void, StoreError>
+  /** Until when each lease lasts now, in milliseconds since the epoch; `undefined` where it is lost. */
+  readonly renew: (
+    claims: ReadonlyArray<OffsetRenewal>
+  ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError>
+  /** `undefined` for a stream that nothing was ever claimed of. */
+  readonly progress: (stream: string) => Effect.Effect<Progress | undefined, StoreError>
+  /** Whether an offset is completed now. A question, never a gate. */
+  readonly isCompleted: (stream: string, offset: number) => Effect.Effect<boolean, StoreError>
+  /** An operator's act: what is at `to` or above counts as not completed. Raises the epoch, supersedes claims. */
+  readonly rewind: (stream: string, to: number) => Effect.Effect<void, StoreError>
+  /** An operator's act: `ranges` count as completed. Raises the epoch, supersedes claims. */
+  readonly skip: (stream: string, ranges: OffsetRanges.OffsetRanges) => Effect.Effect<void, StoreError>
+  /** An operator's act: all that is known of the stream is removed. Answers whether there was any. */
+  readonly forget: (stream: string) => Effect.Effect<boolean, StoreError>
+  /** Copies the progress of one stream to another, which must have none (`NotEmpty`). */
+  readonly copy: (from: string, to: string) => Effect.Effect<void, StoreError>
+  /**
+   * A hint: succeeds when something of the stream may have been given back. It may come late or never; whoever
+   * waits asks again by a timer too. Interrupting it leaves nothing behind.
+   */
+  readonly awaitRelease: (stream: string) => Effect.Effect<void>
+}
+
+/** What everyone else uses: the verbs, with their input checked. */
+export interface OffsetStoreService
+  extends Omit<
+    OffsetStoreImplementation,
+    | "claim"
+    | "complete"
+    | "release"
+    | "renew"
+    | "progress"
+    | "isCompleted"
+    | "rewind"
+    | "skip"
+    | "forget"
+    | "copy"
+  > {
+  readonly claim: (
+    stream: string,
+    ranges: OffsetRanges.OffsetRanges,
+    terms: ClaimTerms
+  ) => Effect.Effect<OffsetClaimAnswer, StoreError | InvalidInput | ClaimIdReused>
+  readonly complete: (
+    claim: OffsetClaimRef,
+    ranges: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<CompleteAnswer, StoreError | InvalidInput>
+  readonly release: (
+    claim: OffsetClaimRef,
+    ranges?: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<void, StoreError | InvalidInput>
+  readonly renew: (
+    claims: ReadonlyArray<OffsetRenewal>
+  ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError | InvalidInput>
+  readonly progress: (stream: string) => Effect.Effect<Progress | undefined, StoreError | InvalidInput>
+  readonly isCompleted: (stream: string, offset: number) => Effect.Effect<boolean, StoreError | InvalidInput>
+  readonly rewind: (stream: string, to: number) => Effect.Effect<void, StoreError | InvalidInput>
+  readonly skip: (
+    stream: string,
+    ranges: OffsetRanges.OffsetRanges
+  ) => Effect.Effect<void, StoreError | InvalidInput>
+  readonly forget: (stream: string) => Effect.Effect<boolean, StoreError | InvalidInput>
+  readonly copy: (from: string, to: string) => Effect.Effect<void, StoreError | InvalidInput>
+  /** Keeps the leases of this store's claims alive while their owners work. */
+  readonly leases: LeaseKeeper.LeaseKeeper<OffsetClaimRef>
+}
+
+/** The store for positions in streams. */
+export class OffsetStore extends Context.Service<OffsetStore, OffsetStoreService>()(
+  "@tidemark/core/OffsetStore"
+) {
+  /**
+   * Makes the service from an adapter: checks the input of every verb (invariant 9) before anything is sent, and
+   * keeps leases until the Scope closes.
+   */
+  static make(
+    implementation: OffsetStoreImplementation
+  ): Effect.Effect<OffsetStoreService, never, Scope.Scope> {
+    return makeService(implementation)
+  }
+}
+
+const checkRanges = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefined =>
+  OffsetRanges.isOffsetRanges(ranges) && !OffsetRanges.isEmpty(ranges)
+    ? undefined
+    : Input.invalid(
+        "ranges",
+        OffsetRanges.isOffsetRanges(ranges) ? "empty" : ranges,
+        "a non-empty OffsetRanges"
+      )
+
+const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
+  Input.name("stream", claim.stream) ?? Input.name("claimId", claim.claimId)
+
+const makeService = (
+  implementation: OffsetStoreImplementation
+): Effect.Effect<OffsetStoreService, never, Scope.Scope> =>
+  Effect.map(
+    LeaseKeeper.make<OffsetClaimRef>((due) =>
+      Effect.map(
+        implementation.renew(due.map(({ ref, leaseMillis }) => ({ ...ref, leaseMillis }))),
+        (answers) => answers.map((until) => until !== undefined)
+      )
+    ),
+    (leases) =>
+      OffsetStore.of({
+        name: implementation.name,
+        durable: implementation.durable,
+        awaitRelease: implementation.awaitRelease,
+        leases,
+        claim: (stream, ranges, terms) => {
+          const bad = Input.name("stream", stream) ?? checkRanges(ranges) ?? Input.terms(terms)
+          if (bad !== undefined) return Effect.fail(bad)
+          return Effect.flatMap(implementation.claim(stream, ranges, terms), (answer) =>
+            answer === undefined
+              ? Effect.fail(new ClaimIdReused({ claimId: terms.claimId, what: `stream ${stream}` }))
+              : Effect.succeed(answer)
+          )
+        },
+        complete: (claim, ranges) => {
+          const bad = checkRef(claim) ?? checkRanges(ranges)
+          return bad === undefined ? implementation.complete(claim, ranges) : Effect.fail(bad)
+        },
+        release: (claim, ranges) => {
+          const bad = checkRef(claim) ?? (ranges === undefined ? undefined : checkRanges(ranges))
+          return bad === undefined ? implementation.release(claim, ranges) : Effect.fail(bad)
+        },
+        renew: (claims) => {
+          for (const claim of claims) {
+            const bad = checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
+            if (bad !== undefined) return Effect.fail(bad)
+          }
+          return implementation.renew(claims)
+        },
+        progress: (stream) => {
+          const bad = Input.name("stream", stream)
+          return bad === undefined ? implementation.progress(stream) : Effect.fail(bad)
+        },
+        isCompleted: (stream, offset) => {
+          const bad = Input.name("stream", stream) ?? Input.offset("offset", offset)
+          return bad === undefined ? implementation.isCompleted(stream, offset) : Effect.fail(bad)
+        },
+        rewind: (stream, to) => {
+          const bad = Input.name("stream", stream) ?? Input.offset("to", to)
+          return bad === undefined ? implementation.rewind(stream, to) : Effect.fail(bad)
+        },
+        skip: (stream, ranges) => {
+          const bad = Input.name("stream", stream) ?? checkRanges(ranges)
+          return bad === undefined ? implementation.skip(stream, ranges) : Effect.fail(bad)
+        },
+        forget: (stream) => {
+          const bad = Input.name("stream", stream)
+          return bad === undefined ? implementation.forget(stream) : Effect.fail(bad)
+        },
+        copy: (from, to) => {
+          const bad = Input.name("from", from) ?? Input.name("to", to)
+          return bad === undefined ? implementation.copy(from, to) : Effect.fail(bad)
+        }
+      })
+  )

@@ -1,0 +1,144 @@
+/**
+ * Keeps the leases that one store has given out: renews them at a third of their time, all that are due in one
+ * call, and tells whoever lost one. One timer for all, armed only while something is held.
+ *
+ * A deadline runs on the monotonic clock, from before the request was sent: then our idea of the lease ends no
+ * later than the store's.
+ */
+import { Clock, Effect, Exit, type Scope } from "effect"
+
+/** A lease that is held while its owner works. */
+export interface HeldLease<Ref> {
+  readonly ref: Ref
+  readonly leaseMillis: number
+  /** When the lease ends by our own reckoning, on the monotonic clock. */
+  deadline: number
+  /** Called once, when the lease is lost; the keeper has forgotten it then. */
+  readonly onLost: () => void
+  /** Asked before each renewal: a lease whose owner no longer has a right to it is left to end. Default: always. */
+  readonly mayRenew?: (() => boolean) | undefined
+  /** The keeper's own. */
+  index: number
+}
+
+export interface LeaseKeeper<Ref> {
+  readonly hold: (lease: HeldLease<Ref>) => void
+  readonly drop: (lease: HeldLease<Ref>) => void
+}
+
+export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
+/** How early a lease may be renewed to share the call of another that is due, as a part of its time. */
+const companyPart = 1 / 12
+
+/** When to try again after a failed renewal, as a part of the lease. */
+const retryPart = 1 / 15
+
+const renewAt = (lease: HeldLease<unknown>): number => lease.deadline - (lease.leaseMillis * 2) / 3
+
+/**
+ * @param renew - prolongs the leases; answers for each, in order, whether it is still held. May fail: it is asked
+ * again until the deadlines pass.
+ */
+export const make = <Ref>(
+  renew: (leases: ReadonlyArray<HeldLease<Ref>>) => Effect.Effect<ReadonlyArray<boolean>, unknown>
+): Effect.Effect<LeaseKeeper<Ref>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const context = yield* Effect.context<never>()
+    const clock = yield* Clock.Clock
+    const fork = Effect.runForkWith(context)
+    const held: Array<HeldLease<Ref>> = []
+    let armedFor = Number.POSITIVE_INFINITY
+    let disarm = (): void => {}
+    let closed = false
+
+    const drop = (lease: HeldLease<Ref>): void => {
+      const { index } = lease
+      if (index < 0 || held[index] !== lease) return
+      const last = held.pop() as HeldLease<Ref>
+      if (last !== lease) {
+        held[index] = last
+        last.index = index
+      }
+      lease.index = -1
+    }
+
+    const lose = (lease: HeldLease<Ref>): void => {
+      drop(lease)
+      lease.onLost()
+    }
+
+    const arm = (at: number): void => {
+      disarm()
+      armedFor = at
+      const fiber = fork(
+        Effect.flatMap(Effect.sleep(Math.max(0, at - monotonicMillis(clock))), () => {
+          armedFor = Number.NEGATIVE_INFINITY
+          return Effect.onExit(tick, () => Effect.sync(armForNext))
+        })
+      )
+      disarm = () => {
+        if (armedFor !== Number.NEGATIVE_INFINITY) fiber.interruptUnsafe()
+      }
+    }
+
+    let retryAt = 0
+    const armForNext = (): void => {
+      armedFor = Number.POSITIVE_INFINITY
+      let next = Number.POSITIVE_INFINITY
+      for (const lease of held) {
+        const due = lease.mayRenew?.() === false ? lease.deadline : Math.max(renewAt(lease), retryAt)
+        next = Math.min(next, due, lease.deadline)
+      }
+      if (next < Number.POSITIVE_INFINITY && !closed) arm(next)
+    }
+
+    const tick: Effect.Effect<void> = Effect.suspend(() => {
+      const now = monotonicMillis(clock)
+      const due: Array<HeldLease<Ref>> = []
+      for (const lease of held.slice()) {
+        if (lease.deadline <= now) lose(lease)
+        else if (renewAt(lease) <= now + lease.leaseMillis * companyPart && lease.mayRenew?.() !== false)
+          due.push(lease)
+      }
+      if (due.length === 0) return Effect.void
+      const shortest = due.reduce(
+        (least, lease) => Math.min(least, lease.leaseMillis),
+        Number.POSITIVE_INFINITY
+      )
+      const patience =
+        due.reduce((least, lease) => Math.min(least, lease.deadline), Number.POSITIVE_INFINITY) - now
+      return Effect.flatMap(Effect.exit(Effect.timeout(renew(due), patience)), (exit) =>
+        Effect.sync(() => {
+          if (Exit.isFailure(exit)) {
+            retryAt = monotonicMillis(clock) + shortest * retryPart
+            return
+          }
+          retryAt = 0
+          for (let index = 0; index < due.length; index++) {
+            const lease = due[index]
+            if (lease.index < 0) continue
+            if (exit.value[index]) lease.deadline = now + lease.leaseMillis
+            else lose(lease)
+          }
+        })
+      )
+    })
+
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        closed = true
+        disarm()
+      })
+    )
+
+    return {
+      drop,
+      hold: (lease) => {
+        lease.index = held.length
+        held.push(lease)
+        const due = renewAt(lease)
+        if (due < armedFor && armedFor !== Number.NEGATIVE_INFINITY && !closed) arm(due)
+      }
+    }
+  })

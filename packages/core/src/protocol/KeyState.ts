@@ -1,0 +1,321 @@
+/**
+ * The rules of the protocol for idempotency keys: who is granted what, what supersedes what, what `complete`
+ * answers. As pure as `StreamState`: no clock, no randomness; the same calls with the same times give the same
+ * answers.
+ *
+ * The rules are kept apart from how entries are laid out in memory: they work on a `KeyTable`, which the memory
+ * store implements in some 100 bytes an entry and with a bound, and {@link MapKeyTable} in the plainest way, for
+ * the model that other stores are compared with.
+ */
+import {
+  type ClaimRecord,
+  type ClaimTerms,
+  forgottenAt,
+  isForgotten,
+  isLive,
+  nextToken,
+  renewedUntil
+} from "./Claims.ts"
+
+/** One key of a claim. */
+export interface KeyItem {
+  readonly key: string
+  /** A digest of the payload: the same key with another digest is a `Mismatch`. */
+  readonly fingerprint?: string | undefined
+}
+
+/** One key of a completion. */
+export interface KeyCompletion {
+  readonly key: string
+  /** What later askers get, encoded as text; `undefined`: nothing. */
+  readonly result?: string | undefined
+}
+
+/** What a claim answers for one key. */
+export type KeyClaimAnswer =
+  | { readonly _tag: "Claimed"; readonly token: number; readonly until: number }
+  | { readonly _tag: "Completed"; readonly result: string | undefined }
+  | { readonly _tag: "InFlight"; readonly until: number; readonly owner: string }
+  | { readonly _tag: "Mismatch"; readonly fingerprint: string }
+
+/** What a completion answers for one key. */
+export type KeyCompleteAnswer = "Completed" | "AlreadyCompleted" | "LeaseLost"
+
+/** What is known of one key. */
+export type KeyStatus =
+  | { readonly _tag: "Unknown" }
+  | { readonly _tag: "Completed"; readonly result: string | undefined; readonly until: number }
+  | { readonly _tag: "InFlight"; readonly until: number; readonly owner: string }
+
+/** A claim on keys, while at least one of them is held. */
+export interface KeyClaimRecord extends ClaimRecord {
+  readonly namespace: string
+  readonly requested: ReadonlyArray<KeyItem>
+  /** How many keys it still holds. */
+  held: number
+  /** The table's own. */
+  slot: number
+}
+
+/**
+ * Where entries are kept. An entry is named by a number, which stays the same until it is removed; -1 is none.
+ * An entry is either held by a claim or completed.
+ */
+export interface KeyTable {
+  readonly find: (namespace: string, key: string) => number
+  /** @returns the new entry, or -1 when there is no room. */
+  readonly insert: (namespace: string, key: string, claim: KeyClaimRecord) => number
+  readonly remove: (entry: number) => void
+  /** The claim that holds the entry; `undefined` where it is completed. */
+  readonly claimOf: (entry: number) => KeyClaimRecord | undefined
+  readonly setClaim: (entry: number, claim: KeyClaimRecord) => void
+  readonly complete: (entry: number, until: number, result: string | undefined) => void
+  /** When a completed entry is forgotten. */
+  readonly completedUntil: (entry: number) => number
+  readonly result: (entry: number) => string | undefined
+  readonly fingerprint: (entry: number) => string | undefined
+  readonly setFingerprint: (entry: number, fingerprint: string | undefined) => void
+  /** A completed entry was asked for. */
+  readonly touch: (entry: number) => void
+}
+
+export type KeyClaimOutcome =
+  | { readonly _tag: "Answers"; readonly answers: ReadonlyArray<KeyClaimAnswer>; readonly granted: number }
+  | { readonly _tag: "ClaimIdReused" }
+  /** There was no room for all; nothing was granted. */
+  | { readonly _tag: "Full" }
+
+export class KeyState {
+  private readonly table: KeyTable
+  private readonly claims = new Map<string, KeyClaimRecord>()
+  private lastToken = 0
+
+  constructor(table: KeyTable) {
+    this.table = table
+  }
+
+  get claimCount(): number {
+    return this.claims.size
+  }
+
+  claim(namespace: string, items: ReadonlyArray<KeyItem>, terms: ClaimTerms, now: number): KeyClaimOutcome {
+    const known = this.findClaim(terms.claimId, now)
+    if (known !== undefined) {
+      if (!sameRequest(known, namespace, items)) return { _tag: "ClaimIdReused" }
+      return {
+        _tag: "Answers",
+        answers: items.map((item, index) => this.answerAgain(known, items, index, item, now)),
+        granted: known.held
+      }
+    }
+    const token = nextToken(this.lastToken, now)
+    const claim: KeyClaimRecord = {
+      claimId: terms.claimId,
+      owner: terms.owner,
+      token,
+      leaseMillis: terms.leaseMillis,
+      until: now + terms.leaseMillis,
+      namespace,
+      requested: items,
+      held: 0,
+      slot: -1
+    }
+    const claimed: KeyClaimAnswer = { _tag: "Claimed", token, until: claim.until }
+    const answers: Array<KeyClaimAnswer> = []
+    for (const item of items) {
+      const answer = this.claimOne(claim, item, claimed, now)
+      if (answer === undefined) {
+        this.giveBack(claim)
+        return { _tag: "Full" }
+      }
+      answers.push(answer)
+    }
+    if (claim.held > 0) {
+      this.claims.set(claim.claimId, claim)
+      this.lastToken = token
+    }
+    return { _tag: "Answers", answers, granted: claim.held }
+  }
+
+  complete(
+    claimId: string,
+    namespace: string,
+    items: ReadonlyArray<KeyCompletion>,
+    retentionMillis: number,
+    now: number
+  ): ReadonlyArray<KeyCompleteAnswer> {
+    const { table } = this
+    const claim = this.findClaim(claimId, now)
+    const answers: Array<KeyCompleteAnswer> = []
+    for (const item of items) {
+      const entry = table.find(namespace, item.key)
+      if (entry === -1) {
+        answers.push("LeaseLost")
+        continue
+      }
+      const holder = table.claimOf(entry)
+      if (holder === undefined) {
+        answers.push(now < table.completedUntil(entry) ? "AlreadyCompleted" : "LeaseLost")
+      } else if (holder === claim) {
+        table.complete(entry, now + retentionMillis, item.result)
+        this.letGo(claim)
+        answers.push("Completed")
+      } else {
+        answers.push("LeaseLost")
+      }
+    }
+    return answers
+  }
+
+  /** Gives back undone what is held of `keys`, or all. Of an unknown claim: nothing to do (invariant 7). */
+  release(claimId: string, keys?: ReadonlyArray<string>): void {
+    const claim = this.claims.get(claimId)
+    if (claim === undefined) return
+    if (keys === undefined) this.giveBack(claim)
+    else for (const key of keys) this.giveBackOne(claim, key)
+  }
+
+  /** The keys that a claim asked for; of an unknown claim none. */
+  keysOf(claimId: string): ReadonlyArray<string> {
+    return this.claims.get(claimId)?.requested.map((item) => item.key) ?? []
+  }
+
+  /** @returns until when, or `undefined` where the lease is lost. */
+  renew(claimId: string, leaseMillis: number, now: number): number | undefined {
+    const claim = this.findClaim(claimId, now)
+    if (claim === undefined) return undefined
+    claim.until = renewedUntil(claim, leaseMillis, now)
+    return claim.until
+  }
+
+  /** A question, never a gate: the answer may be old by the time it is read. */
+  lookup(namespace: string, key: string, now: number): KeyStatus {
+    const { table } = this
+    const entry = table.find(namespace, key)
+    if (entry === -1) return { _tag: "Unknown" }
+    const holder = table.claimOf(entry)
+    if (holder !== undefined) {
+      return isLive(holder, now)
+        ? { _tag: "InFlight", until: holder.until, owner: holder.owner }
+        : { _tag: "Unknown" }
+    }
+    const until = table.completedUntil(entry)
+    if (now >= until) return { _tag: "Unknown" }
+    table.touch(entry)
+    return { _tag: "Completed", result: table.result(entry), until }
+  }
+
+  /** An operator's act: as if the key had never been seen. Supersedes the claim on it. */
+  forget(namespace: string, key: string): boolean {
+    const entry = this.table.find(namespace, key)
+    if (entry === -1) return false
+    this.removeEntry(entry)
+    return true
+  }
+
+  /**
+   * Removes the entry if its time is over: a completed one past its retention, a held one whose claim is to be
+   * forgotten. For sweeps.
+   *
+   * @returns when to look at it again, or `undefined` if it was removed.
+   */
+  expire(entry: number, now: number): number | undefined {
+    const holder = this.table.claimOf(entry)
+    const due = holder === undefined ? this.table.completedUntil(entry) : forgottenAt(holder)
+    if (now < due) return due
+    this.removeEntry(entry)
+    return undefined
+  }
+
+  private findClaim(claimId: string, now: number): KeyClaimRecord | undefined {
+    const claim = this.claims.get(claimId)
+    if (claim === undefined || !isForgotten(claim, now)) return claim
+    this.giveBack(claim)
+    return undefined
+  }
+
+  private claimOne(
+    claim: KeyClaimRecord,
+    item: KeyItem,
+    claimed: KeyClaimAnswer,
+    now: number
+  ): KeyClaimAnswer | undefined {
+    const { table } = this
+    let entry = table.find(claim.namespace, item.key)
+    if (entry !== -1) {
+      const refusal = this.refusal(entry, item, now)
+      if (refusal !== undefined) return refusal
+      const holder = table.claimOf(entry)
+      if (holder !== undefined) this.letGo(holder)
+      table.setClaim(entry, claim)
+    } else {
+      entry = table.insert(claim.namespace, item.key, claim)
+      if (entry === -1) return undefined
+    }
+    table.setFingerprint(entry, item.fingerprint)
+    claim.held += 1
+    return claimed
+  }
+
+  /** Why an existing entry can't be had; `undefined` where its time is over. */
+  private refusal(entry: number, item: KeyItem, now: number): KeyClaimAnswer | undefined {
+    const { table } = this
+    const holder = table.claimOf(entry)
+    if (holder === undefined ? now >= table.completedUntil(entry) : !isLive(holder, now)) return undefined
+    if (item.fingerprint !== undefined) {
+      const stored = table.fingerprint(entry)
+      if (stored !== undefined && stored !== item.fingerprint)
+        return { _tag: "Mismatch", fingerprint: stored }
+    }
+    if (holder !== undefined) return { _tag: "InFlight", until: holder.until, owner: holder.owner }
+    table.touch(entry)
+    return { _tag: "Completed", result: table.result(entry) }
+  }
+
+  /** The same claim asked again (its answer was lost): the same token and keys, the lease not prolonged. */
+  private answerAgain(
+    claim: KeyClaimRecord,
+    items: ReadonlyArray<KeyItem>,
+    index: number,
+    item: KeyItem,
+    now: number
+  ): KeyClaimAnswer {
+    const entry = this.table.find(claim.namespace, item.key)
+    const first = items.findIndex((other) => other.key === item.key) === index
+    if (entry !== -1 && first && this.table.claimOf(entry) === claim) {
+      return { _tag: "Claimed", token: claim.token, until: claim.until }
+    }
+    const refusal = entry === -1 ? undefined : this.refusal(entry, item, now)
+    // what this claim did not get, or gave back, it never gets later: its token may be too old by now
+    return refusal ?? { _tag: "InFlight", until: now, owner: claim.owner }
+  }
+
+  private giveBack(claim: KeyClaimRecord): void {
+    for (const item of claim.requested) this.giveBackOne(claim, item.key)
+    this.claims.delete(claim.claimId)
+  }
+
+  private giveBackOne(claim: KeyClaimRecord, key: string): void {
+    const entry = this.table.find(claim.namespace, key)
+    if (entry !== -1 && this.table.claimOf(entry) === claim) this.removeEntry(entry)
+  }
+
+  private removeEntry(entry: number): void {
+    const holder = this.table.claimOf(entry)
+    this.table.remove(entry)
+    if (holder !== undefined) this.letGo(holder)
+  }
+
+  private letGo(claim: KeyClaimRecord): void {
+    claim.held -= 1
+    if (claim.held === 0) this.claims.delete(claim.claimId)
+  }
+}
+
+const sameRequest = (claim: KeyClaimRecord, namespace: string, items: ReadonlyArray<KeyItem>): boolean =>
+  claim.namespace === namespace &&
+  (claim.requested === items ||
+    (claim.requested.length === items.length &&
+      claim.requested.every(
+        (item, index) => item.key === items[index].key && item.fingerprint === items[index].fingerprint
+      )))

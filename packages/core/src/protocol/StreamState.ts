@@ -1,0 +1,319 @@
+/**
+ * The rules of the protocol for one stream: who is granted what, what supersedes what, what `complete` answers.
+ *
+ * Pure in the sense that counts: no clock, no randomness, nothing outside; the same calls with the same times give
+ * the same answers. The state is changed in place, since a claim in memory must cost some tens of nanoseconds.
+ * The memory store runs it directly; for every other store it is the model that the store is compared with.
+ */
+import * as OffsetRanges from "../OffsetRanges.ts"
+import * as OffsetSet from "../OffsetSet.ts"
+import { type ClaimRecord, type ClaimTerms, isForgotten, isLive, nextToken, renewedUntil } from "./Claims.ts"
+
+/** A part of what was asked for that another claim holds. */
+export interface HeldRanges {
+  readonly ranges: OffsetRanges.OffsetRanges
+  /** When the holder's lease ends unless it is renewed: milliseconds since the epoch, by the store's clock. */
+  readonly until: number
+  readonly owner: string
+}
+
+/** The answer to a claim: the parts of what was asked for, disjoint, and together all of it. */
+export interface OffsetClaimAnswer {
+  /** Ours to process; empty where nothing could be granted. */
+  readonly granted: OffsetRanges.OffsetRanges
+  /** The fencing token, where something was granted; else `undefined`. */
+  readonly token: number | undefined
+  /** When our lease ends unless it is renewed, by the store's clock; `undefined` where nothing was granted. */
+  readonly until: number | undefined
+  readonly completed: OffsetRanges.OffsetRanges
+  readonly held: ReadonlyArray<HeldRanges>
+}
+
+/** The answer to a complete: the parts of what was given, disjoint, and together all of it (invariant 3). */
+export interface CompleteAnswer {
+  readonly completed: OffsetRanges.OffsetRanges
+  /** Was completed before, by whomever; nothing changed. */
+  readonly alreadyCompleted: OffsetRanges.OffsetRanges
+  /** Not held by this claim (any more); nothing changed. */
+  readonly leaseLost: OffsetRanges.OffsetRanges
+}
+
+/** A live claim, for people. */
+export interface LiveClaim {
+  readonly claimId: string
+  readonly owner: string
+  readonly token: number
+  readonly until: number
+  readonly ranges: OffsetRanges.OffsetRanges
+}
+
+/** How far a stream has come. */
+export interface Progress {
+  /** Where the first claim began. */
+  readonly origin: number
+  /** The end of the contiguous completed run from the origin. */
+  readonly watermark: number
+  /** One past the highest completed offset; the origin where nothing is. */
+  readonly highest: number
+  /** How many offsets between watermark and highest are not completed. */
+  readonly gapCount: number
+  readonly completed: OffsetRanges.OffsetRanges
+  readonly epoch: number
+  /** The last fencing token that was given out. */
+  readonly lastToken: number
+  readonly claims: ReadonlyArray<LiveClaim>
+}
+
+interface StreamClaim extends ClaimRecord {
+  readonly requested: OffsetRanges.OffsetRanges
+  /** What was granted and not given back. What of it is completed, the stream's completed set tells. */
+  held: OffsetRanges.OffsetRanges
+  /** How many offsets of `held` are not completed; `Infinity` for an open-ended claim. */
+  remaining: number
+}
+
+const nothingHeld: ReadonlyArray<HeldRanges> = []
+
+export class StreamState {
+  private readonly completed: OffsetSet.OffsetSet
+  private started: boolean
+  private epoch = 0
+  private lastToken: number
+  private claims: Array<StreamClaim> = []
+
+  /** @param tokenFloor - the last token that this stream may have given out in an earlier life. */
+  constructor(tokenFloor = 0) {
+    this.completed = OffsetSet.make(0)
+    this.started = false
+    this.lastToken = tokenFloor
+  }
+
+  get token(): number {
+    return this.lastToken
+  }
+
+  /** What the completed set and the claims cost, roughly. */
+  get estimatedBytes(): number {
+    return 400 + this.completed.estimatedBytes + this.claims.length * 200
+  }
+
+  /** @returns the answer, or `undefined` when the claim id is in use for other ranges (`ClaimIdReused`). */
+  claim(ranges: OffsetRanges.OffsetRanges, terms: ClaimTerms, now: number): OffsetClaimAnswer | undefined {
+    this.forgetOldClaims(now)
+    const known = this.find(terms.claimId)
+    if (known !== undefined) {
+      return OffsetRanges.equals(known.requested, ranges) ? this.answerAgain(known, now) : undefined
+    }
+    const { missing, present } = this.started
+      ? this.completed.partition(ranges)
+      : { missing: ranges, present: OffsetRanges.empty }
+    if (OffsetRanges.isEmpty(missing)) {
+      return { granted: missing, token: undefined, until: undefined, completed: present, held: nothingHeld }
+    }
+    const held = this.heldByOthers(missing, undefined, now)
+    let granted = missing
+    if (held.length > 0) {
+      granted = OffsetRanges.isOpenEnded(ranges) ? OffsetRanges.empty : withoutHeld(missing, held)
+      if (OffsetRanges.isEmpty(granted)) {
+        return { granted, token: undefined, until: undefined, completed: present, held }
+      }
+    }
+    this.dropOverlapped(granted)
+    const first = OffsetRanges.first(granted) as number
+    if (!this.started) {
+      this.started = true
+      this.completed.reset(first)
+    } else if (first < this.completed.origin) {
+      this.completed.lowerOrigin(first)
+    }
+    const token = nextToken(this.lastToken, now)
+    this.lastToken = token
+    const until = now + terms.leaseMillis
+    this.claims.push({
+      claimId: terms.claimId,
+      owner: terms.owner,
+      token,
+      leaseMillis: terms.leaseMillis,
+      until,
+      requested: ranges,
+      held: granted,
+      remaining: OffsetRanges.isOpenEnded(granted) ? Number.POSITIVE_INFINITY : OffsetRanges.size(granted)
+    })
+    return { granted, token, until, completed: present, held }
+  }
+
+  complete(claimId: string, ranges: OffsetRanges.OffsetRanges, now: number): CompleteAnswer {
+    const { missing, present } = this.started
+      ? this.completed.partition(ranges)
+      : { missing: ranges, present: OffsetRanges.empty }
+    const claim = this.find(claimId)
+    if (claim === undefined || isForgotten(claim, now)) {
+      return { completed: OffsetRanges.empty, alreadyCompleted: present, leaseLost: missing }
+    }
+    const inside = OffsetRanges.intersect(missing, claim.held)
+    if (!OffsetRanges.isEmpty(inside)) {
+      claim.remaining -= this.completed.addRanges(inside)
+      if (claim.remaining === 0) this.drop(claim)
+    }
+    return {
+      completed: inside,
+      alreadyCompleted: present,
+      leaseLost: inside === missing ? OffsetRanges.empty : OffsetRanges.subtract(missing, inside)
+    }
+  }
+
+  /** Gives back undone what is not completed of `ranges`, or of all. Of an unknown claim: nothing to do. */
+  release(claimId: string, ranges?: OffsetRanges.OffsetRanges): void {
+    const claim = this.find(claimId)
+    if (claim === undefined) return
+    const held = ranges === undefined ? OffsetRanges.empty : OffsetRanges.subtract(claim.held, ranges)
+    const remaining = this.completed.subtractFrom(held)
+    if (OffsetRanges.isEmpty(remaining)) {
+      this.drop(claim)
+      return
+    }
+    claim.held = held
+    claim.remaining = OffsetRanges.isOpenEnded(remaining)
+      ? Number.POSITIVE_INFINITY
+      : OffsetRanges.size(remaining)
+  }
+
+  /** @returns until when, or `undefined` where the lease is lost. */
+  renew(claimId: string, leaseMillis: number, now: number): number | undefined {
+    const claim = this.find(claimId)
+    if (claim === undefined || isForgotten(claim, now)) return undefined
+    claim.until = renewedUntil(claim, leaseMillis, now)
+    return claim.until
+  }
+
+  isCompleted(offset: number): boolean {
+    return this.started && this.completed.has(offset)
+  }
+
+  /** @returns `undefined` for a stream that nothing was ever claimed of. */
+  progress(now: number): Progress | undefined {
+    if (!this.started) return undefined
+    return {
+      origin: this.completed.origin,
+      watermark: this.completed.watermark,
+      highest: this.completed.highest,
+      gapCount: this.completed.gapCount,
+      completed: this.completed.toRanges(),
+      epoch: this.epoch,
+      lastToken: this.lastToken,
+      claims: this.claims
+        .filter((claim) => isLive(claim, now))
+        .map(({ claimId, owner, token, until, held }) => ({
+          claimId,
+          owner,
+          token,
+          until,
+          ranges: this.completed.subtractFrom(held)
+        }))
+    }
+  }
+
+  /** An operator's act: what is at `to` or above counts as never completed. Supersedes all claims. */
+  rewind(to: number): void {
+    if (!this.started) {
+      this.started = true
+      this.completed.reset(to)
+    } else if (to < this.completed.origin) {
+      // what lies between the new origin and the old one was never ours, and is to be processed too
+      this.completed.reset(to)
+    } else {
+      this.completed.remove(to, OffsetRanges.END)
+    }
+    this.supersede()
+  }
+
+  /** An operator's act: `ranges` count as completed. Supersedes all claims. */
+  skip(ranges: OffsetRanges.OffsetRanges): void {
+    const first = OffsetRanges.first(ranges)
+    if (first === undefined) return
+    if (!this.started) {
+      this.started = true
+      this.completed.reset(first)
+    } else if (first < this.completed.origin) {
+      this.completed.lowerOrigin(first)
+    }
+    this.completed.addRanges(ranges)
+    this.supersede()
+  }
+
+  /** Takes over the progress (not the claims, not the tokens) of another stream. */
+  adopt(from: Progress): void {
+    this.started = true
+    this.completed.reset(from.origin)
+    this.completed.addRanges(from.completed)
+    this.epoch = from.epoch
+    this.claims = []
+  }
+
+  private supersede(): void {
+    this.epoch += 1
+    this.claims = []
+  }
+
+  private find(claimId: string): StreamClaim | undefined {
+    for (const claim of this.claims) if (claim.claimId === claimId) return claim
+    return undefined
+  }
+
+  private drop(claim: StreamClaim): void {
+    const index = this.claims.indexOf(claim)
+    const last = this.claims.pop() as StreamClaim
+    if (last !== claim) this.claims[index] = last
+  }
+
+  private forgetOldClaims(now: number): void {
+    for (let index = this.claims.length - 1; index >= 0; index--) {
+      const claim = this.claims[index]
+      if (isForgotten(claim, now)) this.drop(claim)
+    }
+  }
+
+  /** The same claim asked again (its answer was lost): the same token and ranges, the lease not prolonged. */
+  private answerAgain(claim: StreamClaim, now: number): OffsetClaimAnswer {
+    const { missing, present } = this.completed.partition(claim.requested)
+    const granted = OffsetRanges.intersect(missing, claim.held)
+    return {
+      granted,
+      token: claim.token,
+      until: claim.until,
+      completed: present,
+      held: this.heldByOthers(OffsetRanges.subtract(missing, granted), claim, now)
+    }
+  }
+
+  private heldByOthers(
+    ranges: OffsetRanges.OffsetRanges,
+    self: StreamClaim | undefined,
+    now: number
+  ): ReadonlyArray<HeldRanges> {
+    let held: Array<HeldRanges> | undefined
+    for (const claim of this.claims) {
+      if (claim === self || !isLive(claim, now) || !OffsetRanges.overlaps(ranges, claim.held)) continue
+      held ??= []
+      held.push({
+        ranges: OffsetRanges.intersect(ranges, claim.held),
+        until: claim.until,
+        owner: claim.owner
+      })
+    }
+    return held ?? nothingHeld
+  }
+
+  /** Overlapping a claim that is over deletes it whole (invariant 3); live ones were left out of `granted`. */
+  private dropOverlapped(granted: OffsetRanges.OffsetRanges): void {
+    for (let index = this.claims.length - 1; index >= 0; index--) {
+      const claim = this.claims[index]
+      if (OffsetRanges.overlaps(granted, claim.held)) this.drop(claim)
+    }
+  }
+}
+
+const withoutHeld = (
+  ranges: OffsetRanges.OffsetRanges,
+  held: ReadonlyArray<HeldRanges>
+): OffsetRanges.OffsetRanges => held.reduce((rest, part) => OffsetRanges.subtract(rest, part.ranges), ranges)

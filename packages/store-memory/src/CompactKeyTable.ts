@@ -1,0 +1,336 @@
+/**
+ * Keeps idempotency keys in some 40 bytes each beside the string and its place in a `Map`: an entry is a number, and
+ * what belongs to it lies at that number in flat arrays. Bounded; never more entries than the bound.
+ *
+ * Completed entries form one list by last use (LRU), for eviction; every entry is in one bucket of a calendar by the
+ * second in which it is due, for expiry without a scan.
+ */
+import type { Protocol } from "@tidemark/core"
+
+type KeyClaimRecord = Protocol.KeyClaimRecord
+
+const none = -1
+/** Stands in `older` of an entry that a claim holds; `newer` is the claim's number then. */
+const heldMark = -2
+const tickMillis = 1_000
+const maxTick = 2 ** 31 - 1
+const noRecord = undefined as unknown as KeyClaimRecord
+
+const grown = <T extends Int32Array | Float64Array>(array: T, size: number): T => {
+  const larger = new (array.constructor as new (size: number) => T)(size)
+  larger.set(array)
+  return larger
+}
+
+export class CompactKeyTable implements Protocol.KeyTable {
+  readonly bound: number
+  /** Entries at present. */
+  size = 0
+  /** Makes room for one entry when the bound is reached; answers whether it could. */
+  makeRoom: () => boolean = () => false
+
+  private readonly names = new Map<string, number>()
+  private readonly spaces: Array<Map<string, number>> = []
+  private readonly spaceNames: Array<string> = []
+  private readonly freeSpaces: Array<number> = []
+  private lastName = ""
+  private lastSpace: Map<string, number> | undefined
+
+  private capacity: number
+  private used = 0
+  private free = none
+  private keys: Array<string>
+  private space: Int32Array
+  private until: Float64Array
+  /** Towards the entry that was used longer ago. */
+  private older: Int32Array
+  /** Towards the entry that was used since; for a free entry the next free one. */
+  private newer: Int32Array
+  private tick: Int32Array
+  private before: Int32Array
+  private after: Int32Array
+  private oldest = none
+  private newest = none
+  private completedCount = 0
+
+  private readonly buckets = new Map<number, number>()
+  private readonly firstTick: number
+
+  private readonly records: Array<KeyClaimRecord> = []
+  private readonly recordUses: Array<number> = []
+  private readonly freeRecords: Array<number> = []
+
+  private readonly results = new Map<number, string>()
+  private readonly fingerprints = new Map<number, string>()
+  private textBytes = 0
+
+  /** @param now - milliseconds since the epoch: due times are kept relative to it. */
+  constructor(bound: number, now: number) {
+    this.bound = bound
+    this.firstTick = Math.floor(now / tickMillis)
+    this.capacity = Math.min(bound, 64)
+    this.keys = new Array<string>(this.capacity)
+    this.space = new Int32Array(this.capacity)
+    this.until = new Float64Array(this.capacity)
+    this.older = new Int32Array(this.capacity)
+    this.newer = new Int32Array(this.capacity)
+    this.tick = new Int32Array(this.capacity)
+    this.before = new Int32Array(this.capacity)
+    this.after = new Int32Array(this.capacity)
+  }
+
+  /** Completed entries at present: those that may be evicted. */
+  get completed(): number {
+    return this.completedCount
+  }
+
+  /**
+   * An estimate, checked against measurements of V8: strings at 16 bytes and their characters, the `Map` at 28 bytes
+   * for each place of its table (a power of two), 40 bytes for each place of the arrays.
+   */
+  get estimatedBytes(): number {
+    let mapBytes = 0
+    for (const space of this.spaces) mapBytes += 200 + 28 * 2 ** Math.ceil(Math.log2(Math.max(4, space.size)))
+    const side = 40 * (this.results.size + this.fingerprints.size) + 150 * this.records.length
+    return this.capacity * 40 + mapBytes + side + this.size * 16 + this.textBytes
+  }
+
+  find(namespace: string, key: string): number {
+    const space = namespace === this.lastName ? this.lastSpace : this.spaceOf(namespace)
+    return space?.get(key) ?? none
+  }
+
+  insert(namespace: string, key: string, claim: KeyClaimRecord): number {
+    if (this.size >= this.bound && !this.makeRoom()) return none
+    const entry = this.takeEntry()
+    const number = this.names.get(namespace) ?? this.addSpace(namespace)
+    this.spaces[number].set(key, entry)
+    this.keys[entry] = key
+    this.space[entry] = number
+    this.textBytes += key.length
+    this.size += 1
+    this.hold(entry, claim)
+    this.schedule(entry, claim.until)
+    return entry
+  }
+
+  remove(entry: number): void {
+    this.letGoOfOwner(entry)
+    this.unschedule(entry)
+    this.dropSideData(entry)
+    const key = this.keys[entry]
+    const number = this.space[entry]
+    const space = this.spaces[number]
+    space.delete(key)
+    if (space.size === 0) this.dropSpace(number)
+    this.textBytes -= key.length
+    this.keys[entry] = ""
+    this.newer[entry] = this.free
+    this.free = entry
+    this.size -= 1
+  }
+
+  claimOf(entry: number): KeyClaimRecord | undefined {
+    return this.older[entry] === heldMark ? this.records[this.newer[entry]] : undefined
+  }
+
+  setClaim(entry: number, claim: KeyClaimRecord): void {
+    this.letGoOfOwner(entry)
+    this.dropResult(entry)
+    this.hold(entry, claim)
+    this.unschedule(entry)
+    this.schedule(entry, claim.until)
+  }
+
+  complete(entry: number, until: number, result: string | undefined): void {
+    this.letGoOfOwner(entry)
+    this.until[entry] = until
+    this.append(entry)
+    this.unschedule(entry)
+    this.schedule(entry, until)
+    if (result !== undefined) {
+      this.results.set(entry, result)
+      this.textBytes += result.length
+    }
+  }
+
+  completedUntil(entry: number): number {
+    return this.until[entry]
+  }
+
+  result(entry: number): string | undefined {
+    return this.results.size === 0 ? undefined : this.results.get(entry)
+  }
+
+  fingerprint(entry: number): string | undefined {
+    return this.fingerprints.size === 0 ? undefined : this.fingerprints.get(entry)
+  }
+
+  setFingerprint(entry: number, fingerprint: string | undefined): void {
+    if (fingerprint === undefined) {
+      if (this.fingerprints.size > 0) this.dropFingerprint(entry)
+      return
+    }
+    this.dropFingerprint(entry)
+    this.fingerprints.set(entry, fingerprint)
+    this.textBytes += fingerprint.length
+  }
+
+  touch(entry: number): void {
+    if (this.newest === entry) return
+    this.unlink(entry)
+    this.append(entry)
+  }
+
+  /** The completed entry that was used longest ago; -1: none. */
+  leastRecentlyUsed(): number {
+    return this.oldest
+  }
+
+  /** The seconds of the calendar that are wholly over. */
+  *dueTicks(now: number): IterableIterator<number> {
+    const current = Math.min(maxTick, Math.floor(now / tickMillis) - this.firstTick)
+    for (const tick of this.buckets.keys()) if (tick < current) yield tick
+  }
+
+  /** An entry of that second of the calendar; -1: none is left. */
+  firstOfTick(tick: number): number {
+    return this.buckets.get(tick) ?? none
+  }
+
+  /** Moves an entry in the calendar: it is due later than was thought. */
+  reschedule(entry: number, due: number): void {
+    this.unschedule(entry)
+    this.schedule(entry, due)
+  }
+
+  private spaceOf(namespace: string): Map<string, number> | undefined {
+    const number = this.names.get(namespace)
+    if (number === undefined) return undefined
+    this.lastName = namespace
+    this.lastSpace = this.spaces[number]
+    return this.lastSpace
+  }
+
+  private addSpace(namespace: string): number {
+    const number = this.freeSpaces.pop() ?? this.spaces.push(new Map()) - 1
+    this.names.set(namespace, number)
+    this.spaceNames[number] = namespace
+    return number
+  }
+
+  /** A namespace without keys costs nothing: there may be one a tenant. */
+  private dropSpace(number: number): void {
+    this.names.delete(this.spaceNames[number])
+    this.lastSpace = undefined
+    this.lastName = ""
+    this.freeSpaces.push(number)
+  }
+
+  private takeEntry(): number {
+    if (this.free !== none) {
+      const entry = this.free
+      this.free = this.newer[entry]
+      return entry
+    }
+    if (this.used === this.capacity) this.grow()
+    return this.used++
+  }
+
+  private grow(): void {
+    const capacity = Math.min(this.bound, Math.ceil(this.capacity * 1.5))
+    this.capacity = capacity
+    this.keys.length = capacity
+    this.space = grown(this.space, capacity)
+    this.until = grown(this.until, capacity)
+    this.older = grown(this.older, capacity)
+    this.newer = grown(this.newer, capacity)
+    this.tick = grown(this.tick, capacity)
+    this.before = grown(this.before, capacity)
+    this.after = grown(this.after, capacity)
+  }
+
+  private hold(entry: number, claim: KeyClaimRecord): void {
+    if (claim.slot === none) {
+      claim.slot = this.freeRecords.pop() ?? this.records.length
+      this.records[claim.slot] = claim
+      this.recordUses[claim.slot] = 0
+    }
+    this.recordUses[claim.slot] += 1
+    this.older[entry] = heldMark
+    this.newer[entry] = claim.slot
+  }
+
+  /** From the claim that holds it, or from the list of the completed. */
+  private letGoOfOwner(entry: number): void {
+    if (this.older[entry] !== heldMark) {
+      this.unlink(entry)
+      return
+    }
+    const slot = this.newer[entry]
+    this.recordUses[slot] -= 1
+    if (this.recordUses[slot] === 0) {
+      this.records[slot].slot = none
+      this.records[slot] = noRecord
+      this.freeRecords.push(slot)
+    }
+  }
+
+  private append(entry: number): void {
+    this.older[entry] = this.newest
+    this.newer[entry] = none
+    if (this.newest === none) this.oldest = entry
+    else this.newer[this.newest] = entry
+    this.newest = entry
+    this.completedCount += 1
+  }
+
+  private unlink(entry: number): void {
+    const older = this.older[entry]
+    const newer = this.newer[entry]
+    if (older === none) this.oldest = newer
+    else this.newer[older] = newer
+    if (newer === none) this.newest = older
+    else this.older[newer] = older
+    this.completedCount -= 1
+  }
+
+  private schedule(entry: number, due: number): void {
+    const tick = Math.min(maxTick, Math.max(0, Math.floor(due / tickMillis) - this.firstTick))
+    const head = this.buckets.get(tick) ?? none
+    this.tick[entry] = tick
+    this.before[entry] = none
+    this.after[entry] = head
+    if (head !== none) this.before[head] = entry
+    this.buckets.set(tick, entry)
+  }
+
+  private unschedule(entry: number): void {
+    const before = this.before[entry]
+    const after = this.after[entry]
+    if (after !== none) this.before[after] = before
+    if (before !== none) this.after[before] = after
+    else if (after !== none) this.buckets.set(this.tick[entry], after)
+    else this.buckets.delete(this.tick[entry])
+  }
+
+  private dropSideData(entry: number): void {
+    this.dropResult(entry)
+    if (this.fingerprints.size > 0) this.dropFingerprint(entry)
+  }
+
+  private dropResult(entry: number): void {
+    if (this.results.size === 0) return
+    const result = this.results.get(entry)
+    if (result === undefined) return
+    this.textBytes -= result.length
+    this.results.delete(entry)
+  }
+
+  private dropFingerprint(entry: number): void {
+    const fingerprint = this.fingerprints.get(entry)
+    if (fingerprint === undefined) return
+    this.textBytes -= fingerprint.length
+    this.fingerprints.delete(entry)
+  }
+}
