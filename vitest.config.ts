@@ -3,27 +3,36 @@ import { defineConfig } from "vitest/config"
 /** Tests run on the packages' sources, not on their builds: see "exports" in any package.json. */
 const conditions = ["@tidemark/source", "module", "node", "development|production"]
 
-/** One project for each folder with tests; `pnpm exec vitest run --project core` runs one. */
-const folders = [
-  "packages/core",
-  "packages/store-memory",
-  "packages/kafka",
-  "packages/test-servers",
-  "packages/bench",
-  "examples/demo",
-  "regression"
-]
+/** Names of projects, and their folders; `pnpm exec vitest run --project core` runs one. */
+const projects = {
+  core: "packages/core",
+  "store-memory": "packages/store-memory",
+  kafka: "packages/kafka",
+  "test-servers": "packages/test-servers",
+  bench: "packages/bench",
+  demo: "examples/demo",
+  regression: "regression",
+  packaging: "regression/packaging"
+}
 
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: ["@tidemark/source", "node"] } },
   test: {
-    include: ["test/**/*.test.ts"],
+    globalSetup: "@tidemark/test-servers/globalSetup",
+    // Generous, for slow and busy machines: tests wait for conditions, so a good run never gets near.
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
     passWithNoTests: true,
-    projects: folders.map((folder) => ({
+    projects: Object.entries(projects).map(([name, root]) => ({
       extends: true as const,
-      root: folder,
-      test: { name: folder.split("/").at(-1) as string }
+      root,
+      test: {
+        name,
+        include: [name === "packaging" ? "*.test.ts" : "test/**/*.test.ts"],
+        // Compilers and installs take all cores: not while the tests with brokers and clocks run.
+        sequence: { groupOrder: name === "packaging" ? 1 : 0 }
+      }
     }))
   }
 })

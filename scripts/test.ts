@@ -10,7 +10,8 @@ import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
-import { readTestReport } from "./testReport.ts"
+import { readNotRun } from "@tidemark/test-servers"
+import { readTestReport, type TestReport } from "./testReport.ts"
 
 const root = join(import.meta.dirname, "..")
 
@@ -46,7 +47,7 @@ process.on("SIGTERM", () => {
 const run = (
   command: string,
   words: ReadonlyArray<string>,
-  options: { readonly show: boolean; readonly env?: Readonly<Record<string, string>> }
+  options: { readonly show: boolean }
 ): Promise<{ readonly code: number; readonly output: string }> =>
   new Promise((resolve, reject) => {
     const child = spawn(command, words, {
@@ -90,20 +91,25 @@ const runCheck = async (check: Check): Promise<boolean> => {
   return code === 0
 }
 
-const runTests = async (words: ReadonlyArray<string>) => {
+const runTests = async (words: ReadonlyArray<string>): Promise<TestReport> => {
   const folder = mkdtempSync(join(tmpdir(), "tidemark-test-"))
-  const file = join(folder, "vitest.json")
+  const report = join(folder, "vitest.json")
   try {
-    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`]
-    const { code } = await run("vitest", ["run", ...reporters, ...words], {
-      show: true,
-      env: { TIDEMARK_NOT_RUN_FILE: join(folder, "not-run") }
-    })
-    return readTestReport({ folder, code })
+    const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`]
+    const { code } = await run("vitest", ["run", ...reporters, ...words], { show: true })
+    return readTestReport({ file: report, exitCode: code, root })
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }
+
+/** The kinds of servers that the tests asked for and could not get, each with why: `KAFKA (no Java, ...)`. */
+const serversNotRun = (): ReadonlyArray<string> => readNotRun().map((line) => line.replace(/^NOT RUN: /, ""))
+
+const isRequired = (server: string): boolean =>
+  (process.env.TIDEMARK_REQUIRE ?? "")
+    .split(",")
+    .some((name) => name.trim() !== "" && server.toLowerCase().startsWith(`${name.trim().toLowerCase()} `))
 
 const main = async (words: ReadonlyArray<string>): Promise<number> => {
   const onlyChecks = words.includes("--checks")
@@ -122,12 +128,9 @@ const main = async (words: ReadonlyArray<string>): Promise<number> => {
     const tests = await runTests(words)
     passed += tests.passed
     failures.push(...tests.failures)
-    notRun = tests.notRun
-    const required = (process.env.TIDEMARK_REQUIRE ?? "").toUpperCase().split(/[\s,]+/)
-    for (const server of notRun) {
-      if (required.includes(server.split(" ")[0] as string)) {
-        failures.push(`${server} is required by TIDEMARK_REQUIRE, and its tests could not run`)
-      }
+    notRun = serversNotRun()
+    for (const server of notRun.filter(isRequired)) {
+      failures.push(`${server}: required by TIDEMARK_REQUIRE, and its tests could not run`)
     }
   }
   if (interrupted) failures.push("interrupted: what was not finished counts as failed")

@@ -1,0 +1,126 @@
+/** What people would install is what is tested: the packed tarballs, in a project outside of this repository. */
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
+import { join, relative } from "node:path"
+import { publint } from "publint"
+import { formatMessage } from "publint/utils"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import {
+  compilers,
+  installConsumer,
+  nameOf,
+  type PackedPackage,
+  packAll,
+  publishedFolders,
+  root,
+  run,
+  temporaryFolder
+} from "./workshop.ts"
+
+const folder = temporaryFolder()
+let packed: ReadonlyArray<PackedPackage>
+let consumer: string
+
+beforeAll(async () => {
+  packed = await packAll(folder)
+  consumer = await installConsumer(packed, folder)
+}, 240_000)
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+const succeeds = async (cwd: string, command: string, ...words: ReadonlyArray<string>): Promise<string> => {
+  const { code, output } = await run(cwd, command, ...words)
+  expect(code, output).toBe(0)
+  return output
+}
+
+describe.each(publishedFolders.map(nameOf))("%s", (name) => {
+  const here = (): PackedPackage => packed.find((one) => one.name === name) as PackedPackage
+
+  it("holds the licence, a readme, and for each source its JavaScript, source map and declarations", async () => {
+    const files = (await succeeds(folder, "tar", "-tzf", here().tarball)).trim().split("\n").sort()
+    const sources = (
+      await succeeds(here().folder, "git", "ls-files", "-co", "--exclude-standard", "src")
+    ).trim()
+    const expected = sources.split("\n").flatMap((source) => {
+      const stem = `package/dist/${source.slice("src/".length, -".ts".length)}`
+      return [`${stem}.js`, `${stem}.js.map`, `${stem}.d.ts`]
+    })
+    const beside = ["package/LICENSE", "package/README.md", "package/package.json"]
+    expect(files).toEqual([...beside, ...expected].sort())
+  })
+
+  it("names no workspace, no source and no machine", async () => {
+    const manifest = await succeeds(folder, "tar", "-xzOf", here().tarball, "package/package.json")
+    const { version, exports } = JSON.parse(manifest)
+    expect(manifest).not.toMatch(/workspace:|catalog:|@tidemark\/source|"private"/)
+    expect(version).toBe(JSON.parse(readFileSync(join(here().folder, "package.json"), "utf8")).version)
+    expect(Object.keys(exports).filter((entry) => entry.includes("internal") || entry.includes("*"))).toEqual(
+      []
+    )
+    const maps = await succeeds(folder, "sh", "-c", `tar -xzOf "${here().tarball}" package/dist/index.js.map`)
+    expect(maps).not.toContain(root)
+  })
+
+  it("satisfies publint", async () => {
+    const tarball = readFileSync(here().tarball)
+    const { messages, pkg } = await publint({
+      pkgDir: here().folder,
+      pack: { tarball: tarball.buffer as ArrayBuffer }
+    })
+    expect(messages.map((message) => formatMessage(message, pkg))).toEqual([])
+  })
+
+  it("satisfies are-the-types-wrong, as an ES module", async () => {
+    await succeeds(root, "attw", here().tarball, "--profile", "esm-only", "--no-color", "--no-emoji")
+  })
+})
+
+describe("a consumer", () => {
+  it.each(Object.entries(compilers))(
+    "type-checks with TypeScript %s, libraries included",
+    async (_, compiler) => {
+      await succeeds(consumer, process.execPath, compiler, "--noEmit", "-p", ".")
+    }
+  )
+
+  describe("after compilation", () => {
+    beforeAll(async () => {
+      await succeeds(consumer, process.execPath, compilers["5.9"] as string, "-p", ".")
+    })
+
+    it.each([
+      ["effect", "Processed Duplicate 1"],
+      ["kafka", "object function"]
+    ])("runs %s.ts", async (program, said) => {
+      const output = await succeeds(consumer, process.execPath, `out/${program}.js`)
+      expect(output.trim()).toBe(said)
+    })
+  })
+
+  it("cannot reach inside", async () => {
+    for (const path of ["@tidemark/core/internal/input", "@tidemark/core/dist/internal/input.js"]) {
+      writeFileSync(join(consumer, "reach.mjs"), `await import(${JSON.stringify(path)})`)
+      const { code, output } = await run(consumer, process.execPath, "reach.mjs")
+      expect(code, output).not.toBe(0)
+      expect(output).toContain("ERR_PACKAGE_PATH_NOT_EXPORTED")
+    }
+  })
+
+  it("has one copy of effect, shared with the packages", async () => {
+    const found = await succeeds(
+      consumer,
+      "find",
+      "node_modules/.pnpm",
+      "-maxdepth",
+      "1",
+      "-name",
+      "effect@*"
+    )
+    expect(
+      found
+        .trim()
+        .split("\n")
+        .map((path) => relative("node_modules/.pnpm", path))
+    ).toHaveLength(1)
+  })
+})
