@@ -7,9 +7,15 @@
  * Effect's `Clock`, so `TestClock` drives it.
  */
 import { Cause, Clock, Context, Deferred, Effect, Layer, Scope } from "effect"
-import { assignPartitions, type Assignor, type AssignedPartition, type Committed } from "./internal/inProcessGroup.ts"
+import {
+  assignPartitions,
+  type Assignor,
+  type AssignedPartition,
+  type Committed
+} from "./internal/inProcessGroup.ts"
 import { Group, Member, partitionKey } from "./internal/inProcessGroup.ts"
 import { PartitionLog } from "./internal/inProcessLog.ts"
+import { validateMemberOptions } from "./internal/memberOptions.ts"
 import { partitionOf } from "./internal/murmur2.ts"
 import { KafkaClient } from "./KafkaClient.ts"
 import type {
@@ -141,7 +147,8 @@ class BrokerState {
     this.maxRecordsPerBatch = options.maxRecordsPerBatch ?? 500
     this.maxRecordBytes = options.maxRecordBytes ?? 1_048_588
     this.assignor = options.assignor ?? "round-robin"
-    for (const [topic, partitions] of Object.entries(options.topics ?? {})) this.createTopic(topic, partitions)
+    for (const [topic, partitions] of Object.entries(options.topics ?? {}))
+      this.createTopic(topic, partitions)
   }
 
   nowMillis(): number {
@@ -162,12 +169,16 @@ class BrokerState {
 
   log(topic: string, partition: number): PartitionLog {
     const log = this.topics.get(topic)?.[partition]
-    if (log === undefined) throw new RangeError(`the in-process broker has no partition ${partition} of topic "${topic}"`)
+    if (log === undefined)
+      throw new RangeError(`the in-process broker has no partition ${partition} of topic "${topic}"`)
     return log
   }
 
   /** The logs of these partitions, or the error that names the one which does not exist. */
-  logs(operation: string, partitions: ReadonlyArray<TopicPartition>): Effect.Effect<Array<PartitionLog>, KafkaError> {
+  logs(
+    operation: string,
+    partitions: ReadonlyArray<TopicPartition>
+  ): Effect.Effect<Array<PartitionLog>, KafkaError> {
     const logs: Array<PartitionLog> = []
     for (const { topic, partition } of partitions) {
       const log = this.topics.get(topic)?.[partition]
@@ -181,7 +192,11 @@ class BrokerState {
     const logs = this.topics.get(topic)
     return logs === undefined
       ? makeError(operation, "UnknownTopic", `topic "${topic}" does not exist`)
-      : makeError(operation, "UnknownTopic", `topic "${topic}" has ${logs.length} partitions, none numbered ${partition}`)
+      : makeError(
+          operation,
+          "UnknownTopic",
+          `topic "${topic}" has ${logs.length} partitions, none numbered ${partition}`
+        )
   }
 
   createTopic(topic: string, partitions: number): void {
@@ -239,7 +254,9 @@ class BrokerState {
     const already = group.preparing
     const round = group.prepare()
     if (already === round) return
-    const timeoutMillis = Math.max(...[...group.members].map((member) => member.options.rebalanceTimeoutMillis))
+    const timeoutMillis = Math.max(
+      ...[...group.members].map((member) => member.options.rebalanceTimeoutMillis)
+    )
     this.fork(
       Effect.andThen(
         this.sleep(timeoutMillis),
@@ -398,17 +415,12 @@ class BrokerState {
   }
 }
 
-const validateJoin = (options: MemberOptions): KafkaError | undefined => {
-  const invalid = (field: string, value: unknown, allowed: string) =>
-    makeError("join", "InvalidRequest", `${field} is ${JSON.stringify(value)}; allowed: ${allowed}`)
-  if (options.groupId === "") return invalid("groupId", options.groupId, "a text that is not empty")
-  if (options.topics.length === 0) return invalid("topics", options.topics, "at least one topic")
-  if (options.heartbeatIntervalMillis >= options.sessionTimeoutMillis)
-    return invalid("heartbeatIntervalMillis", options.heartbeatIntervalMillis, "less than sessionTimeoutMillis")
-  return undefined
-}
-
-const memberOf = (state: BrokerState, group: Group, member: Member, leave: Effect.Effect<void>): GroupMember => {
+const memberOf = (
+  state: BrokerState,
+  group: Group,
+  member: Member,
+  leave: Effect.Effect<void>
+): GroupMember => {
   const assigned = (partition: TopicPartition) => member.assigned.get(partitionKey(partition))
   const setResumed = (resumed: boolean) => (partitions: ReadonlyArray<TopicPartition>) => {
     for (const partition of partitions) {
@@ -446,13 +458,21 @@ const commit = (
   if (member.state !== "alive")
     return Effect.fail(makeError("commit", "Unreachable", `member ${member.id} is cut off`, true))
   if (!group.members.has(member))
-    return Effect.fail(makeError("commit", "StaleMember", `group "${group.id}" does not know member ${member.id}`, true))
+    return Effect.fail(
+      makeError("commit", "StaleMember", `group "${group.id}" does not know member ${member.id}`, true)
+    )
   for (const { topic, partition, offset } of commits) {
     if (!Number.isSafeInteger(offset) || offset < 0)
-      return Effect.fail(makeError("commit", "InvalidRequest", `offset is ${offset}; allowed: a safe integer from 0`))
+      return Effect.fail(
+        makeError("commit", "InvalidRequest", `offset is ${offset}; allowed: a safe integer from 0`)
+      )
     if (!member.assigned.has(partitionKey({ topic, partition })))
       return Effect.fail(
-        makeError("commit", "NotAssigned", `partition ${partition} of topic "${topic}" is not assigned to ${member.id}`)
+        makeError(
+          "commit",
+          "NotAssigned",
+          `partition ${partition} of topic "${topic}" is not assigned to ${member.id}`
+        )
       )
   }
   for (const { topic, partition, offset, metadata } of commits) {
@@ -463,13 +483,18 @@ const commit = (
 }
 
 const reportDefect = (cause: Cause.Cause<never>): Effect.Effect<void> =>
-  Cause.hasDies(cause) ? Effect.logError("a callback of MemberEvents threw; its member is stuck", cause) : Effect.void
+  Cause.hasDies(cause)
+    ? Effect.logError("a callback of MemberEvents threw; its member is stuck", cause)
+    : Effect.void
 
 const join = Effect.fnUntraced(function* (state: BrokerState, clientId: string, options: MemberOptions) {
   yield* state.takeFault("join")
-  const invalid = validateJoin(options)
+  const invalid = validateMemberOptions(brokers, options)
   if (invalid !== undefined) return yield* invalid
-  yield* state.logs("join", options.topics.map((topic) => ({ topic, partition: 0 })))
+  yield* state.logs(
+    "join",
+    options.topics.map((topic) => ({ topic, partition: 0 }))
+  )
 
   const group = state.group(options.groupId)
   const member = new Member("", clientId, options)
@@ -533,12 +558,16 @@ const makeClient = (state: BrokerState, clientId: string): KafkaClient["Service"
     }),
   createTopics: (topics) =>
     Effect.map(state.takeFault("createTopics"), () => {
-      for (const { topic, partitions } of topics) if (!state.topics.has(topic)) state.createTopic(topic, partitions)
+      for (const { topic, partitions } of topics)
+        if (!state.topics.has(topic)) state.createTopic(topic, partitions)
     }),
   partitionCounts: (topics) =>
     Effect.gen(function* () {
       yield* state.takeFault("partitionCounts")
-      yield* state.logs("partitionCounts", topics.map((topic) => ({ topic, partition: 0 })))
+      yield* state.logs(
+        "partitionCounts",
+        topics.map((topic) => ({ topic, partition: 0 }))
+      )
       return new Map(topics.map((topic) => [topic, state.topics.get(topic)!.length]))
     })
 })
@@ -587,7 +616,12 @@ const makeBroker = (state: BrokerState): Broker => ({
     const { group, member } = state.findMember(memberId)
     if (member.state !== "alive") return
     const rejoins = options?.rejoins ?? false
-    const error = makeError("fetch", "Unreachable", "the in-process broker was told to crash this member", rejoins)
+    const error = makeError(
+      "fetch",
+      "Unreachable",
+      "the in-process broker was told to crash this member",
+      rejoins
+    )
     state.exit(group, member)
     member.state = rejoins ? "alive" : "ended"
     member.options.events.onEnd({ reason: "crashed", error, rejoins })
@@ -613,7 +647,9 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
 })
 
 /** A `KafkaClient` on an in-process broker that exists already: one more client of it. */
-export const layerClient = (options?: { readonly clientId?: string }): Layer.Layer<KafkaClient, never, InProcessBroker> =>
+export const layerClient = (options?: {
+  readonly clientId?: string
+}): Layer.Layer<KafkaClient, never, InProcessBroker> =>
   Layer.effect(
     KafkaClient,
     Effect.map(InProcessBroker, (broker) => broker.makeClient(options))

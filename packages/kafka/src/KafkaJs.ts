@@ -1,0 +1,269 @@
+/**
+ * `KafkaClient` on kafkajs 2.2.4, which needs no native code.
+ *
+ * kafkajs has had no maintainer since 2023, and some of its habits lose or repeat records in the hands of those who
+ * don't know them. This driver works around those that matter, and nothing above it sees kafkajs; what it relies on
+ * was read in its source, so keep the version.
+ *
+ * Topics compressed with snappy, lz4 or zstd need a codec in kafkajs's own `CompressionCodecs`; gzip is built in.
+ */
+import { Config, ConfigProvider, Effect, Layer, type Scope } from "effect"
+import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig } from "kafkajs"
+import { createConnection, isIP } from "node:net"
+import type { Socket } from "node:net"
+import { connect as createTlsConnection } from "node:tls"
+import { makeAdmin } from "./internal/kafkajsAdmin.ts"
+import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
+import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"
+import { join } from "./internal/kafkajsMember.ts"
+import { makeProduce } from "./internal/kafkajsProducer.ts"
+import { KafkaClient } from "./KafkaClient.ts"
+import { KafkaError } from "./KafkaErrors.ts"
+
+/** What every way of making the client may set. */
+export interface ClientOptions {
+  /**
+   * How often an operation is tried before its error is handed on: an attempt, then pauses that double from
+   * `initialDelayMillis` up to `maxDelayMillis`. Each failed attempt is a line in the log. A member that was in its
+   * group already joins again without a bound. 5 attempts, 300 ms, 5,000 ms by default.
+   */
+  readonly retry?: {
+    readonly attempts?: number
+    readonly initialDelayMillis?: number
+    readonly maxDelayMillis?: number
+  }
+  /** How long it may take to notice new partitions and moved leaders; 60,000 ms by default. */
+  readonly metadataMaxAgeMillis?: number
+  /** How much one fetch brings of one partition, in bytes; 1 MiB by default. */
+  readonly maxBytesPerPartition?: number
+  /** How much one fetch brings in all, in bytes; 10 MiB by default. */
+  readonly maxBytes?: number
+  /** Whether brokers may create a topic because it is read or written; false by default. */
+  readonly allowAutoTopicCreation?: boolean
+}
+
+/** How to reach a cluster. */
+export interface Options extends ClientOptions {
+  /** Addresses as `host:port`, of some brokers of the cluster; at least one. */
+  readonly brokers: ReadonlyArray<string>
+  /** How this application is named in the brokers' logs and quotas; `tidemark` by default. */
+  readonly clientId?: string
+  readonly ssl?: KafkaConfig["ssl"]
+  readonly sasl?: KafkaConfig["sasl"]
+  /** Makes the connections; for proxies and tests. */
+  readonly socketFactory?: ISocketFactory
+  /** How long connecting to one broker may take; 3,000 ms by default. */
+  readonly connectionTimeoutMillis?: number
+  /** How long one request may take; 30,000 ms by default. */
+  readonly requestTimeoutMillis?: number
+  /** What of kafkajs's own log goes into Effect's; `warn` by default. What comes back as an error is left out. */
+  readonly logLevel?: LogLevel
+}
+
+export type { LogLevel }
+
+const invalid = (
+  brokers: ReadonlyArray<string>,
+  field: string,
+  value: unknown,
+  allowed: string
+): KafkaError =>
+  new KafkaError({
+    reason: "InvalidRequest",
+    operation: "connect",
+    brokers,
+    detail: `${field} is ${JSON.stringify(value)}; allowed: ${allowed}`,
+    retriable: false
+  })
+
+const addressPattern = /^[^\s:,]+:(\d{1,5})$/
+const allowedAddresses = "addresses as host:port, with a port from 1 to 65535"
+
+const isAddress = (address: string): boolean => {
+  const port = Number(addressPattern.exec(address)?.[1] ?? 0)
+  return port >= 1 && port <= 65_535
+}
+
+const positiveInteger = "a whole number above 0"
+
+const validate = (
+  brokers: ReadonlyArray<string>,
+  options: ClientOptions & Partial<Options>
+): KafkaError | undefined => {
+  const numbers = {
+    "retry.attempts": options.retry?.attempts,
+    "retry.initialDelayMillis": options.retry?.initialDelayMillis,
+    "retry.maxDelayMillis": options.retry?.maxDelayMillis,
+    metadataMaxAgeMillis: options.metadataMaxAgeMillis,
+    maxBytesPerPartition: options.maxBytesPerPartition,
+    maxBytes: options.maxBytes,
+    connectionTimeoutMillis: options.connectionTimeoutMillis,
+    requestTimeoutMillis: options.requestTimeoutMillis
+  }
+  for (const [field, value] of Object.entries(numbers))
+    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
+      return invalid(brokers, field, value, positiveInteger)
+  return undefined
+}
+
+const settings = (options: ClientOptions): Omit<Connection, "brokers" | "kafka" | "makeMemberKafka"> => ({
+  retry: {
+    attempts: options.retry?.attempts ?? 5,
+    initialDelayMillis: options.retry?.initialDelayMillis ?? 300,
+    maxDelayMillis: options.retry?.maxDelayMillis ?? 5_000
+  },
+  metadataMaxAgeMillis: options.metadataMaxAgeMillis ?? 60_000,
+  maxBytesPerPartition: options.maxBytesPerPartition ?? 1_048_576,
+  maxBytes: options.maxBytes ?? 10_485_760,
+  allowAutoTopicCreation: options.allowAutoTopicCreation ?? false
+})
+
+const makeClient = Effect.fnUntraced(function* (
+  connection: Connection
+): Effect.fn.Return<KafkaClient["Service"], never, Scope.Scope> {
+  const admin = yield* makeAdmin(connection)
+  const produce = yield* makeProduce(connection, admin)
+  return {
+    brokers: connection.brokers,
+    join: (options) => join(connection, admin, options),
+    produce,
+    committed: admin.committed,
+    logBounds: admin.logBounds,
+    createTopics: admin.createTopics,
+    partitionCounts: admin.partitionCounts
+  }
+})
+
+/** As kafkajs makes its connections where no `socketFactory` is given. */
+const defaultSocketFactory: ISocketFactory = ({ host, port, ssl, onConnect }) => {
+  // An address is no valid server name in TLS.
+  const serverName = isIP(host) === 0 ? { servername: host } : {}
+  const socket: Socket = ssl
+    ? createTlsConnection({ host, port, ...serverName, ...ssl }, onConnect)
+    : createConnection({ host, port }, onConnect)
+  socket.setKeepAlive(true, 60_000)
+  return socket
+}
+
+/** A socket factory whose sockets can all be ended at once, after which it makes no more. */
+const endableSockets = (factory: ISocketFactory) => {
+  const sockets = new Set<Socket>()
+  let ended = false
+  const refusal = () => new Error("this group member has left")
+  const socketFactory: ISocketFactory = (args) => {
+    if (ended) throw refusal()
+    const socket = factory(args)
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+    return socket
+  }
+  const destroySockets = () => {
+    ended = true
+    // With an error, since kafkajs does not look at `close`, and would wait for an answer.
+    for (const socket of sockets) socket.destroy(refusal())
+  }
+  return { socketFactory, destroySockets }
+}
+
+const make = Effect.fnUntraced(function* (
+  options: Options
+): Effect.fn.Return<KafkaClient["Service"], KafkaError, Scope.Scope> {
+  const { brokers } = options
+  if (brokers.length === 0 || !brokers.every(isAddress))
+    return yield* invalid(brokers, "brokers", brokers, `at least one of ${allowedAddresses}`)
+  const wrong = validate(brokers, options)
+  if (wrong !== undefined) return yield* wrong
+  const config: KafkaConfig = {
+    brokers: [...brokers],
+    clientId: options.clientId ?? "tidemark",
+    ...(options.ssl === undefined ? {} : { ssl: options.ssl }),
+    ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
+    connectionTimeout: options.connectionTimeoutMillis ?? 3_000,
+    requestTimeout: options.requestTimeoutMillis ?? 30_000,
+    logLevel: logLevels[options.logLevel ?? "warn"],
+    logCreator: makeLogCreator(yield* Effect.context<never>()),
+    // One pass over the addresses; trying again, and saying so, is `withRetry`'s part.
+    retry: {
+      retries: Math.max(1, brokers.length - 1),
+      initialRetryTime: 50,
+      maxRetryTime: 100,
+      factor: 0,
+      multiplier: 1
+    }
+  }
+  const userFactory = options.socketFactory ?? defaultSocketFactory
+  return yield* makeClient({
+    ...settings(options),
+    brokers,
+    kafka: new kafkajs.Kafka({ ...config, socketFactory: userFactory }),
+    makeMemberKafka: () =>
+      Effect.sync((): MemberKafka => {
+        const { socketFactory, destroySockets } = endableSockets(userFactory)
+        return { kafka: new kafkajs.Kafka({ ...config, socketFactory }), destroySockets, release: () => {} }
+      })
+  })
+})
+
+/**
+ * A `KafkaClient` for this cluster. Connects when first used. Fails with a `KafkaError` (`InvalidRequest`) that names
+ * the field, the value and what is allowed.
+ *
+ * @example
+ * const Kafka = KafkaJs.layer({ brokers: ["localhost:9092"] })
+ */
+export const layer = (options: Options): Layer.Layer<KafkaClient, KafkaError> =>
+  Layer.effect(KafkaClient, make(options))
+
+const brokersConfig: Config.Config<ReadonlyArray<string>> = Config.mapEffect(
+  Config.String("KAFKA_BROKERS"),
+  (text) => {
+    const brokers = text.split(",").map((address) => address.trim())
+    if (brokers.every(isAddress)) return Effect.succeed(brokers)
+    const message = `KAFKA_BROKERS is ${JSON.stringify(text)}; allowed: ${allowedAddresses}, separated by commas`
+    return Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
+  }
+)
+
+/**
+ * As `layer`, with the addresses from the variable `KAFKA_BROKERS`: `host:port`, several separated by commas. A bad or
+ * missing value is a `ConfigError` that names the variable, the value and what is allowed.
+ */
+export const layerConfig = (
+  options: Omit<Options, "brokers"> = {}
+): Layer.Layer<KafkaClient, Config.ConfigError | KafkaError> =>
+  Layer.effect(
+    KafkaClient,
+    Effect.flatMap(brokersConfig, (brokers) => make({ ...options, brokers }))
+  )
+
+/**
+ * A `KafkaClient` on a kafkajs client of your own, with its connections, credentials, retries and logger; `brokers`
+ * is only for messages to people. One member a group: kafkajs keeps one table of committed offsets per client and
+ * group, and members that share it clear each other's. A second `join` of the same group fails with `InvalidRequest`.
+ */
+export const layerClient = (
+  kafka: Kafka,
+  options: ClientOptions & { readonly brokers?: ReadonlyArray<string> } = {}
+): Layer.Layer<KafkaClient, KafkaError> => {
+  const brokers = options.brokers ?? ["the given kafkajs client's brokers"]
+  const groups = new Set<string>()
+  const makeMemberKafka = (groupId: string): Effect.Effect<MemberKafka, KafkaError> =>
+    Effect.suspend(() => {
+      if (groups.has(groupId)) {
+        const allowed =
+          "a group that no other member of this kafkajs client is in; use another client, or KafkaJs.layer"
+        return Effect.fail(invalid(brokers, "groupId", groupId, allowed))
+      }
+      groups.add(groupId)
+      return Effect.succeed({ kafka, destroySockets: () => {}, release: () => groups.delete(groupId) })
+    })
+  return Layer.effect(
+    KafkaClient,
+    Effect.suspend(() => {
+      const wrong = validate(brokers, options)
+      return wrong === undefined
+        ? makeClient({ ...settings(options), brokers, kafka, makeMemberKafka })
+        : Effect.fail(wrong)
+    })
+  )
+}

@@ -1,0 +1,178 @@
+import { Effect, type Scope, Semaphore } from "effect"
+import type { Admin } from "kafkajs"
+import type { CommittedOffset, LogBounds, TopicPartition } from "../KafkaClient.ts"
+import { KafkaError } from "../KafkaErrors.ts"
+import { call, type Connection, withRetry } from "./kafkajsConnection.ts"
+
+const topicsOf = (partitions: ReadonlyArray<TopicPartition>): Array<string> => [
+  ...new Set(partitions.map(({ topic }) => topic))
+]
+
+/**
+ * The questions that kafkajs's admin client answers. The client is connected on first use, and replaced after a
+ * failure: it would otherwise keep asking for a topic that was deleted, and fail with it for ever.
+ */
+export const makeAdmin = Effect.fnUntraced(function* (
+  connection: Connection
+): Effect.fn.Return<AdminOperations, never, Scope.Scope> {
+  const { brokers } = connection
+  const connecting = yield* Semaphore.make(1)
+  let connected: Admin | undefined
+
+  const disconnect = Effect.suspend(() => {
+    const admin = connected
+    connected = undefined
+    if (admin === undefined) return Effect.void
+    return Effect.ignore(Effect.tryPromise(() => admin.disconnect()))
+  })
+  yield* Effect.addFinalizer(() => disconnect)
+
+  const connect = Effect.fnUntraced(function* (operation: string) {
+    if (connected !== undefined) return connected
+    const admin = connection.kafka.admin()
+    yield* call(() => admin.connect(), { operation, brokers })
+    connected = admin
+    return admin
+  })
+
+  const ask = <A>(
+    operation: string,
+    topics: ReadonlyArray<string>,
+    question: (admin: Admin) => Promise<A>
+  ): Effect.Effect<A, KafkaError> =>
+    withRetry(
+      connection,
+      connecting
+        .withPermits(1)(connect(operation))
+        .pipe(
+          Effect.flatMap((admin) => call(() => question(admin), { operation, brokers, topics })),
+          Effect.tapError(() => disconnect)
+        )
+    )
+
+  const unknownPartition = (operation: string, { topic, partition }: TopicPartition) =>
+    new KafkaError({
+      reason: "UnknownTopic",
+      operation,
+      brokers,
+      detail: `topic "${topic}" has no partition ${partition}`,
+      retriable: false
+    })
+
+  /** Makes the brokers create topics by asking for them as a reader would, which `admin` never does. */
+  const touch = (operation: string, topics: ReadonlyArray<string>): Effect.Effect<void, KafkaError> =>
+    withRetry(
+      connection,
+      Effect.suspend(() => {
+        const reader = connection.kafka.consumer({ groupId: "tidemark-topics", allowAutoTopicCreation: true })
+        return call(
+          async () => {
+            await reader.connect()
+            await reader.subscribe({ topics: [...topics] })
+          },
+          { operation, brokers, topics }
+        ).pipe(Effect.ensuring(Effect.ignore(Effect.tryPromise(() => reader.disconnect()))))
+      }),
+      // The topic is unknown until a moment after it was asked for.
+      (error) => error.retriable || error.reason === "UnknownTopic"
+    )
+
+  const partitionCounts = Effect.fnUntraced(function* (
+    topics: ReadonlyArray<string>,
+    operation = "partitionCounts"
+  ): Effect.fn.Return<ReadonlyMap<string, number>, KafkaError> {
+    if (topics.length === 0) return new Map()
+    const found = yield* ask(operation, topics, (admin) =>
+      admin.fetchTopicMetadata({ topics: [...topics] })
+    ).pipe(
+      Effect.catchIf(
+        (error) => connection.allowAutoTopicCreation && error.reason === "UnknownTopic",
+        () =>
+          Effect.andThen(
+            touch(operation, topics),
+            ask(operation, topics, (admin) => admin.fetchTopicMetadata({ topics: [...topics] }))
+          )
+      )
+    )
+    return new Map(found.topics.map(({ name, partitions }) => [name, partitions.length]))
+  })
+
+  const committed = Effect.fnUntraced(function* (
+    groupId: string,
+    partitions: ReadonlyArray<TopicPartition>
+  ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError> {
+    if (partitions.length === 0) return []
+    const topics = topicsOf(partitions)
+    const answers = yield* ask("committed", topics, (admin) => admin.fetchOffsets({ groupId, topics }))
+    return partitions.map(({ topic, partition }): CommittedOffset => {
+      const answer = answers
+        .find((candidate) => candidate.topic === topic)
+        ?.partitions.find((candidate) => candidate.partition === partition)
+      // -1 is "never committed"; kafkajs itself commits -2 or -1 when a position was out of range.
+      const offset = answer === undefined ? -1 : Number(answer.offset)
+      if (offset < 0) return { topic, partition, offset: undefined, metadata: undefined }
+      return { topic, partition, offset, metadata: answer?.metadata ?? "" }
+    })
+  })
+
+  const logBounds = Effect.fnUntraced(function* (
+    partitions: ReadonlyArray<TopicPartition>
+  ): Effect.fn.Return<ReadonlyArray<LogBounds>, KafkaError> {
+    const topics = topicsOf(partitions)
+    const bounds = yield* Effect.forEach(topics, (topic) =>
+      ask("logBounds", [topic], (admin) => admin.fetchTopicOffsets(topic))
+    )
+    const byTopic = new Map(topics.map((topic, index) => [topic, bounds[index]!]))
+    return yield* Effect.forEach(partitions, ({ topic, partition }) => {
+      const found = byTopic.get(topic)?.find((candidate) => candidate.partition === partition)
+      if (found === undefined) return Effect.fail(unknownPartition("logBounds", { topic, partition }))
+      return Effect.succeed({ topic, partition, low: Number(found.low), high: Number(found.high) })
+    })
+  })
+
+  const createTopic = Effect.fnUntraced(function* (topic: TopicToCreate): Effect.fn.Return<void, KafkaError> {
+    const configEntries = Object.entries(topic.config ?? {}).map(([name, value]) => ({ name, value }))
+    yield* ask("createTopics", [topic.topic], (admin) =>
+      admin.createTopics({ topics: [{ topic: topic.topic, numPartitions: topic.partitions, configEntries }] })
+    ).pipe(
+      Effect.catchIf(
+        (error) => connection.allowAutoTopicCreation && error.reason === "Unsupported",
+        () => touch("createTopics", [topic.topic])
+      )
+    )
+    // A created topic is known to the controller first, and to the other brokers a moment later.
+    yield* withRetry(
+      connection,
+      partitionCounts([topic.topic], "createTopics"),
+      (error) => error.reason === "UnknownTopic"
+    )
+  })
+
+  return {
+    partitionCounts,
+    committed,
+    logBounds,
+    createTopics: (topics) => Effect.forEach(topics, createTopic, { discard: true })
+  }
+})
+
+interface TopicToCreate {
+  readonly topic: string
+  readonly partitions: number
+  readonly config?: Readonly<Record<string, string>>
+}
+
+export interface AdminOperations {
+  readonly partitionCounts: (
+    topics: ReadonlyArray<string>,
+    operation?: string
+  ) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
+  readonly committed: (
+    groupId: string,
+    partitions: ReadonlyArray<TopicPartition>
+  ) => Effect.Effect<ReadonlyArray<CommittedOffset>, KafkaError>
+  readonly logBounds: (
+    partitions: ReadonlyArray<TopicPartition>
+  ) => Effect.Effect<ReadonlyArray<LogBounds>, KafkaError>
+  readonly createTopics: (topics: ReadonlyArray<TopicToCreate>) => Effect.Effect<void, KafkaError>
+}
