@@ -54,8 +54,7 @@ const run = (
       cwd: root,
       env: {
         ...process.env,
-        PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`,
-        ...options.env
+        PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`
       },
       stdio: options.show ? "inherit" : ["ignore", "pipe", "pipe"]
     })
