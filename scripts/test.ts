@@ -10,7 +10,6 @@ import { spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
-import { readNotRun } from "@tidemark/test-servers"
 import { readTestReport, type TestReport } from "./testReport.ts"
 
 const root = join(import.meta.dirname, "..")
@@ -47,14 +46,15 @@ process.on("SIGTERM", () => {
 const run = (
   command: string,
   words: ReadonlyArray<string>,
-  options: { readonly show: boolean }
+  options: { readonly show: boolean; readonly env?: Readonly<Record<string, string>> }
 ): Promise<{ readonly code: number; readonly output: string }> =>
   new Promise((resolve, reject) => {
     const child = spawn(command, words, {
       cwd: root,
       env: {
         ...process.env,
-        PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`
+        PATH: `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`,
+        ...options.env
       },
       stdio: options.show ? "inherit" : ["ignore", "pipe", "pipe"]
     })
@@ -93,17 +93,18 @@ const runCheck = async (check: Check): Promise<boolean> => {
 const runTests = async (words: ReadonlyArray<string>): Promise<TestReport> => {
   const folder = mkdtempSync(join(tmpdir(), "tidemark-test-"))
   const report = join(folder, "vitest.json")
+  const notRun = join(folder, "not-run")
   try {
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`]
-    const { code } = await run("vitest", ["run", ...reporters, ...words], { show: true })
-    return readTestReport({ file: report, exitCode: code, root })
+    const { code } = await run("vitest", ["run", ...reporters, ...words], {
+      show: true,
+      env: { TIDEMARK_NOT_RUN_FILE: notRun }
+    })
+    return readTestReport({ report, notRun, exitCode: code, root })
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
 }
-
-/** The kinds of servers that the tests asked for and could not get, each with why: `KAFKA (no Java, ...)`. */
-const serversNotRun = (): ReadonlyArray<string> => readNotRun().map((line) => line.replace(/^NOT RUN: /, ""))
 
 const isRequired = (server: string): boolean =>
   (process.env.TIDEMARK_REQUIRE ?? "")
@@ -127,7 +128,7 @@ const main = async (words: ReadonlyArray<string>): Promise<number> => {
     const tests = await runTests(words)
     passed += tests.passed
     failures.push(...tests.failures)
-    notRun = serversNotRun()
+    notRun = tests.notRun
     for (const server of notRun.filter(isRequired)) {
       failures.push(`${server}: required by TIDEMARK_REQUIRE, and its tests could not run`)
     }

@@ -15,18 +15,23 @@ export interface TestReport {
   readonly passed: number
   /** One entry for each test, each file that could not be run at all, and each failure outside of any test. */
   readonly failures: ReadonlyArray<string>
+  /** The servers for want of which tests were not run, each with why: `KAFKA (no Java 17, no Docker engine)`. */
+  readonly notRun: ReadonlyArray<string>
 }
 
 /** Reads vitest's report; the exit code also tells of failures outside of any test. Paths are told from `root`. */
 export const readTestReport = (run: {
-  readonly file: string
+  /** The file that vitest's JSON reporter wrote. */
+  readonly report: string
+  /** The file to which the tests' servers wrote what could not be had, a line each. */
+  readonly notRun: string
   readonly exitCode: number
   readonly root: string
 }): TestReport => {
   const failures: Array<string> = []
   let passed = 0
-  if (existsSync(run.file)) {
-    const report = JSON.parse(readFileSync(run.file, "utf8")) as VitestReport
+  if (existsSync(run.report)) {
+    const report = JSON.parse(readFileSync(run.report, "utf8")) as VitestReport
     passed = report.numPassedTests
     for (const { name, status, assertionResults } of report.testResults) {
       const path = relative(run.root, name)
@@ -38,5 +43,6 @@ export const readTestReport = (run: {
   if (run.exitCode !== 0 && failures.length === 0) {
     failures.push(`vitest ended with code ${run.exitCode} outside of any test, see above`)
   }
-  return { passed, failures }
+  const notRun = existsSync(run.notRun) ? readFileSync(run.notRun, "utf8").split("\n").filter(Boolean) : []
+  return { passed, failures, notRun }
 }

@@ -57,16 +57,13 @@ describe.each(publishedFolders.map(nameOf))("%s", (name) => {
     expect(Object.keys(exports).filter((entry) => entry.includes("internal") || entry.includes("*"))).toEqual(
       []
     )
-    const maps = await succeeds(folder, "sh", "-c", `tar -xzOf "${here().tarball}" package/dist/index.js.map`)
-    expect(maps).not.toContain(root)
+    const map = await succeeds(folder, "tar", "-xzOf", here().tarball, "package/dist/index.js.map")
+    expect(map).not.toContain(root)
   })
 
   it("satisfies publint", async () => {
-    const tarball = readFileSync(here().tarball)
-    const { messages, pkg } = await publint({
-      pkgDir: here().folder,
-      pack: { tarball: tarball.buffer as ArrayBuffer }
-    })
+    const tarball = Uint8Array.from(readFileSync(here().tarball)).buffer
+    const { messages, pkg } = await publint({ pack: { tarball } })
     expect(messages.map((message) => formatMessage(message, pkg))).toEqual([])
   })
 
@@ -79,22 +76,21 @@ describe("a consumer", () => {
   it.each(Object.entries(compilers))(
     "type-checks with TypeScript %s, libraries included",
     async (_, compiler) => {
-      await succeeds(consumer, process.execPath, compiler, "--noEmit", "-p", ".")
+      await succeeds(consumer, process.execPath, compiler, "-p", ".")
     }
   )
 
-  describe("after compilation", () => {
-    beforeAll(async () => {
-      await succeeds(consumer, process.execPath, compilers["5.9"] as string, "-p", ".")
-    })
-
-    it.each([
-      ["effect", "Processed Duplicate 1"],
-      ["kafka", "object function"]
-    ])("runs %s.ts", async (program, said) => {
-      const output = await succeeds(consumer, process.execPath, `out/${program}.js`)
-      expect(output.trim()).toBe(said)
-    })
+  it.each([
+    ["effect.ts", "Processed Duplicate 1"],
+    ["kafka.ts", "object function"]
+  ])("runs %s", async (program, said) => {
+    const output = await succeeds(
+      consumer,
+      process.execPath,
+      "--disable-warning=ExperimentalWarning",
+      program
+    )
+    expect(output.trim()).toBe(said)
   })
 
   it("cannot reach inside", async () => {

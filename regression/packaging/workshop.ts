@@ -16,6 +16,8 @@ import { delimiter, join, resolve } from "node:path"
 export const root = resolve(import.meta.dirname, "../..")
 const require = createRequire(import.meta.url)
 
+const binaries = [root, join(root, "regression")].map((folder) => join(folder, "node_modules/.bin"))
+
 export interface PackedPackage {
   readonly name: string
   readonly folder: string
@@ -29,7 +31,7 @@ export const run = (
   ...words: ReadonlyArray<string>
 ): Promise<{ readonly code: number; readonly output: string }> =>
   new Promise((settle) => {
-    const path = `${join(root, "node_modules/.bin")}${delimiter}${process.env.PATH}`
+    const path = [...binaries, process.env.PATH].join(delimiter)
     const options = {
       cwd,
       env: { ...process.env, PATH: path, NODE_OPTIONS: "" },
