@@ -1,0 +1,522 @@
+/**
+ * A mutable set of offsets: the completed ones of one stream, for the hot path of a store.
+ *
+ * From the **origin** up to the **watermark** all offsets are in the set, and cost two numbers. Those above stand in
+ * pages of 4,096 offsets: runs while they are few, else a bitmap; neighbouring full pages are one entry. So the
+ * worst pattern costs a bit for each offset of the window, and offsets that are far apart some 30 bytes each.
+ * Finding an offset takes a binary search over the pages above the watermark.
+ *
+ * A set is not shared between threads, and never waits: all of it is synchronous.
+ *
+ * @example
+ * import { OffsetRanges, OffsetSet } from "@tidemark/core"
+ *
+ * const completed = OffsetSet.make(100)
+ * completed.add(100, 150)
+ * completed.add(160, 170)
+ * completed.watermark                                       // 150
+ * completed.gapCount                                        // 10
+ * const { missing } = completed.partition(OffsetRanges.make(140, 165))
+ * String(missing)                                           // "[150,160)"
+ */
+import { InvalidInput } from "./Errors.ts"
+import { blockPayload, OffsetDirectory } from "./internal/offsetDirectory.ts"
+import { NO_ROOM, OffsetPages, PAGE } from "./internal/offsetPages.ts"
+import * as OffsetRanges from "./OffsetRanges.ts"
+
+/** What {@link OffsetSet.partition} answers. */
+export interface Partition {
+  /** The offsets that were asked for and are in the set. */
+  readonly present: OffsetRanges.OffsetRanges
+  /** Those that aren't. */
+  readonly missing: OffsetRanges.OffsetRanges
+}
+
+/** What the objects of an empty set cost, as measured on 64-bit Node. */
+const BASE_BYTES = 330
+
+/** The position in the pool of a partly filled page. Its own inverse, too. */
+const positionOf = blockPayload
+
+/**
+ * The mutable set. `add`, `remove`, `lowerOrigin` and `reset` throw `InvalidInput` for a bad offset or range, and
+ * then change nothing.
+ */
+export class OffsetSet {
+  private from: number
+  /** All of `[from, dense)` is in the set, and `dense` isn't. */
+  private dense: number
+  private top: number
+  private present = 0
+  /**
+   * What is at `dense` or above. Where the page which holds `dense` has an entry, the offsets of that page below
+   * `dense` count as present in it, also those below the origin: so a page is full when nothing in it is missing.
+   */
+  private readonly directory: OffsetDirectory
+  private readonly pages: OffsetPages
+
+  /** An empty set that begins at `origin`. Throws `InvalidInput` for a bad one. */
+  constructor(origin: number) {
+    OffsetRanges.assertOffset(origin, "origin")
+    this.from = this.dense = this.top = origin + 0
+    const directory = new OffsetDirectory()
+    this.directory = directory
+    this.pages = new OffsetPages((move) => directory.relocate(move))
+  }
+
+  /** Where the set begins: no lower offset is in it. */
+  get origin(): number {
+    return this.from
+  }
+
+  /** The end of the contiguous run from the origin: the lowest offset that is missing. The origin when it is. */
+  get watermark(): number {
+    return this.dense
+  }
+
+  /** One more than the highest offset in the set; the origin when there is none. */
+  get highest(): number {
+    return this.top
+  }
+
+  /** How many offsets are in the set. */
+  get size(): number {
+    return this.present
+  }
+
+  /** How many offsets are missing between watermark and highest. */
+  get gapCount(): number {
+    return this.top - this.from - this.present
+  }
+
+  /** Roughly what the set keeps in memory, in bytes. */
+  get estimatedBytes(): number {
+    return BASE_BYTES + this.directory.byteLength + this.pages.byteLength
+  }
+
+  /** Adds `[from, to)`; gives how many of these were not in the set. Adding below the origin lowers the origin. */
+  add(from: number, to: number): number {
+    OffsetRanges.assertRange(from, to)
+    return this.addSound(from, to)
+  }
+
+  /** Adds all of `ranges`; gives how many of these offsets were not in the set. */
+  addRanges(ranges: OffsetRanges.OffsetRanges): number {
+    const { flat } = ranges
+    let added = 0
+    for (let i = 0; i < flat.length; i += 2) added += this.addSound(flat[i], flat[i + 1])
+    return added
+  }
+
+  private addSound(from: number, to: number): number {
+    if (from < this.from) this.lowerOrigin(from)
+    let added: number
+    if (from <= this.dense) {
+      if (to <= this.dense) return 0
+      added = this.raiseWatermark(to)
+    } else {
+      added = this.insert(from, to)
+      if (to > this.top) this.top = to
+    }
+    this.present += added
+    return added
+  }
+
+  /** Whether `offset` is in the set. Values that are no offsets aren't. */
+  has(offset: number): boolean {
+    if (offset < this.dense) return offset >= this.from && Number.isSafeInteger(offset)
+    if (!(offset < this.top && Number.isSafeInteger(offset))) return false
+    const { directory, pages } = this
+    const page = Math.floor(offset / PAGE)
+    if (!directory.locate(page)) return false
+    const payload = directory.payload
+    return payload >= 0 || pages.has(positionOf(payload), offset - page * PAGE)
+  }
+
+  /** Whether all of `[from, to)` is in the set. */
+  hasAll(from: number, to: number): boolean {
+    OffsetRanges.assertRange(from, to)
+    if (from < this.from || to > this.top) return false
+    return to <= this.dense || (from >= this.dense && this.nextMissing(from) >= to)
+  }
+
+  /**
+   * Tells the offsets of `ranges` that are in the set from those that aren't. The very object comes back where all
+   * of it goes to one side.
+   */
+  partition(ranges: OffsetRanges.OffsetRanges): Partition {
+    const { flat } = ranges
+    const length = flat.length
+    if (length === 0 || flat[0] >= this.top || flat[length - 1] <= this.from) {
+      return { present: OffsetRanges.empty, missing: ranges }
+    }
+    if (flat[length - 1] <= this.dense && flat[0] >= this.from) {
+      return { present: ranges, missing: OffsetRanges.empty }
+    }
+    // all ranges that go to one side as they are, before anything is copied
+    let same = 0
+    while (same < length && this.nextPresentFrom(flat[same]) >= flat[same + 1]) same += 2
+    if (same === length) return { present: OffsetRanges.empty, missing: ranges }
+    if (same > 0) return this.partitionFrom(flat, same, [], flat.slice(0, same))
+    while (same < length && this.nextMissingFrom(flat[same]) >= flat[same + 1]) same += 2
+    if (same === length) return { present: ranges, missing: OffsetRanges.empty }
+    return this.partitionFrom(flat, same, flat.slice(0, same), [])
+  }
+
+  /** The offsets of `ranges` that are not in the set; the very object where none is. */
+  subtractFrom(ranges: OffsetRanges.OffsetRanges): OffsetRanges.OffsetRanges {
+    return this.partition(ranges).missing
+  }
+
+  /** The offsets of `ranges` that are in the set; the very object where all are. */
+  intersectWith(ranges: OffsetRanges.OffsetRanges): OffsetRanges.OffsetRanges {
+    return this.partition(ranges).present
+  }
+
+  private partitionFrom(
+    flat: ReadonlyArray<number>,
+    begin: number,
+    present: Array<number>,
+    missing: Array<number>
+  ): Partition {
+    for (let i = begin; i < flat.length; i += 2) {
+      let at = flat[i]
+      const to = flat[i + 1]
+      while (at < to) {
+        const presentTo = Math.min(to, this.nextMissingFrom(at))
+        if (presentTo > at) present.push(at, presentTo)
+        if (presentTo === to) break
+        at = Math.min(to, this.nextPresentFrom(presentTo))
+        missing.push(presentTo, at)
+      }
+    }
+    return {
+      present: OffsetRanges.fromSortedUnsafe(present),
+      missing: OffsetRanges.fromSortedUnsafe(missing)
+    }
+  }
+
+  /** Removes `[from, to)`; gives how many of these were in the set. The origin stays. */
+  remove(from: number, to: number): number {
+    OffsetRanges.assertRange(from, to)
+    const begin = Math.max(from, this.from)
+    const end = Math.min(to, this.top)
+    if (begin >= end) return 0
+    const removed = this.countPresent(begin, end)
+    if (removed === 0) return 0
+    const dense = this.dense
+    if (begin < dense) this.dense = begin
+    this.clear(begin, end)
+    if (end < dense) this.insert(end, dense)
+    this.present -= removed
+    if (end === this.top) this.lowerTop()
+    this.pages.tidy()
+    return removed
+  }
+
+  /**
+   * Moves the origin down to `to`; what lies between is missing. Nothing changes unless `to` is below the origin.
+   */
+  lowerOrigin(to: number): void {
+    OffsetRanges.assertOffset(to, "to")
+    if (to >= this.from) return
+    const { from, dense } = this
+    this.from = this.dense = to + 0
+    if (this.present === 0) {
+      this.top = this.from
+      return
+    }
+    // the page of the former watermark counted what lay below it as present
+    const pageBegin = dense - (dense % PAGE)
+    const clearFrom = Math.max(this.from, pageBegin)
+    if (clearFrom < from) this.clear(clearFrom, from)
+    if (from < dense) this.insert(from, dense)
+  }
+
+  /** Empties the set, which then begins at `origin`. */
+  reset(origin: number): void {
+    OffsetRanges.assertOffset(origin, "origin")
+    this.from = this.dense = this.top = origin + 0
+    this.present = 0
+    this.forgetPages()
+  }
+
+  /** A snapshot of the set. */
+  toRanges(): OffsetRanges.OffsetRanges {
+    const flat: Array<number> = this.from < this.dense ? [this.from, this.dense] : []
+    for (let at = this.dense; at < this.top; ) {
+      const from = this.nextPresent(at)
+      at = this.nextMissing(from)
+      flat.push(from, at)
+    }
+    return OffsetRanges.fromSortedUnsafe(flat)
+  }
+
+  /** The lowest `limit` ranges (default: all) of what is missing between watermark and highest. */
+  gaps(limit = Number.POSITIVE_INFINITY): OffsetRanges.OffsetRanges {
+    if (!(limit >= 0)) {
+      throw new InvalidInput({
+        field: "limit",
+        value: String(limit),
+        allowed: "a number of ranges, 0 or more"
+      })
+    }
+    const flat: Array<number> = []
+    for (let at = this.dense; at < this.top && flat.length < 2 * limit; ) {
+      const present = this.nextPresent(at)
+      flat.push(at, present)
+      at = this.nextMissing(present)
+    }
+    return OffsetRanges.fromSortedUnsafe(flat)
+  }
+
+  /** A set of its own with the same origin and offsets. */
+  clone(): OffsetSet {
+    const copy = new OffsetSet(this.from)
+    copy.addRanges(this.toRanges())
+    return copy
+  }
+
+  /** The first offset from `offset` on that is in the set; {@link OffsetRanges.END} when there is none. */
+  private nextPresentFrom(offset: number): number {
+    if (offset >= this.dense) return offset < this.top ? this.nextPresent(offset) : OffsetRanges.END
+    if (this.from < this.dense) return Math.max(offset, this.from)
+    return this.nextPresentFrom(this.dense)
+  }
+
+  /** The first offset from `offset` on that is not in the set. */
+  private nextMissingFrom(offset: number): number {
+    if (offset >= this.dense) return offset < this.top ? this.nextMissing(offset) : offset
+    return offset >= this.from ? this.dense : offset
+  }
+
+  /** As {@link nextPresentFrom}, for an offset from the watermark on, and below the highest. */
+  private nextPresent(offset: number): number {
+    const { directory, pages } = this
+    const page = Math.floor(offset / PAGE)
+    if (directory.locate(page)) {
+      const payload = directory.payload
+      if (payload >= 0) return offset
+      const found = pages.nextPresent(positionOf(payload), offset - page * PAGE)
+      if (found < PAGE) return page * PAGE + found
+      directory.next()
+    }
+    if (!directory.valid) return OffsetRanges.END
+    const { start, payload } = directory
+    return start * PAGE + (payload >= 0 ? 0 : pages.nextPresent(positionOf(payload), 0))
+  }
+
+  /** As {@link nextMissingFrom}, for an offset from the watermark on, and below the highest. */
+  private nextMissing(offset: number): number {
+    const { directory, pages } = this
+    let page = Math.floor(offset / PAGE)
+    if (!directory.locate(page)) return offset
+    let within = offset - page * PAGE
+    do {
+      const payload = directory.payload
+      if (payload >= 0) {
+        page = payload
+      } else {
+        const found = pages.nextMissing(positionOf(payload), within)
+        if (found < PAGE) return page * PAGE + found
+        page += 1
+      }
+      within = 0
+    } while (directory.next() && directory.start === page)
+    return page * PAGE
+  }
+
+  private countPresent(from: number, to: number): number {
+    let count = 0
+    for (let at = this.nextPresentFrom(from); at < to; ) {
+      const end = Math.min(to, this.nextMissingFrom(at))
+      count += end - at
+      at = this.nextPresentFrom(end)
+    }
+    return count
+  }
+
+  /** Adds from the watermark up to `to`; gives how many of these are new. */
+  private raiseWatermark(to: number): number {
+    const { dense, directory } = this
+    if (to >= this.top) {
+      const added = to - dense - (this.present - (dense - this.from))
+      if (this.top > dense) this.forgetPages()
+      this.dense = this.top = to
+      return added
+    }
+    // above the watermark there is something, hence a first entry
+    const firstBegin = directory.firstStart * PAGE
+    if (to < firstBegin) {
+      this.dense = to
+      return to - dense
+    }
+    let added = 0
+    if (dense < firstBegin) {
+      added = firstBegin - dense
+      this.dense = firstBegin
+    }
+    if (to > this.dense) added += this.insert(this.dense, to)
+    this.dense = this.nextMissing(to)
+    this.dropBelowWatermark()
+    return added
+  }
+
+  private dropBelowWatermark(): void {
+    const { directory, pages } = this
+    if (this.dense === this.top) {
+      this.forgetPages()
+      return
+    }
+    const page = Math.floor(this.dense / PAGE)
+    if (directory.firstStart >= page) return
+    directory.toFirst()
+    while (directory.start < page) {
+      if (directory.payload < 0) pages.release(positionOf(directory.payload))
+      directory.remove()
+    }
+    pages.tidy()
+  }
+
+  private forgetPages(): void {
+    this.directory.reset()
+    this.pages.reset()
+  }
+
+  /** Adds `[from, to)`, which is not below the watermark, to the pages; gives how many of these are new. */
+  private insert(from: number, to: number): number {
+    let first = Math.floor(from / PAGE)
+    const last = Math.floor(to / PAGE)
+    const begin = from - first * PAGE
+    const end = to - last * PAGE
+    if (first === last) return this.insertWithin(first, begin, end)
+    let added = 0
+    if (begin > 0) {
+      added = this.insertWithin(first, begin, PAGE)
+      first += 1
+    }
+    if (first < last) added += this.cover(first, last)
+    if (end > 0) added += this.insertWithin(last, 0, end)
+    return added
+  }
+
+  /** Adds a part of one page, given as positions within it. */
+  private insertWithin(page: number, from: number, to: number): number {
+    const { directory, pages } = this
+    if (!directory.locate(page)) {
+      const prefix = Math.max(0, Math.min(PAGE, this.dense - page * PAGE))
+      const position = prefix < from ? pages.create(prefix, from, to) : pages.create(0, 0, to)
+      directory.insert(page, blockPayload(position))
+      if (pages.count(position) === PAGE) this.settleFull(page)
+      return to - from
+    }
+    if (directory.payload >= 0) return 0
+    let added = pages.add(positionOf(directory.payload), from, to)
+    while (added === NO_ROOM) {
+      this.enlarge()
+      added = pages.add(positionOf(directory.payload), from, to)
+    }
+    if (added > 0 && pages.count(positionOf(directory.payload)) === PAGE) this.settleFull(page)
+    return added
+  }
+
+  /** Moves the page at the cursor into a larger block. */
+  private enlarge(): void {
+    const { directory, pages } = this
+    pages.reserve(pages.nextKind(positionOf(directory.payload)))
+    // read again: making room may have moved it
+    directory.payload = blockPayload(pages.enlarge(positionOf(directory.payload)))
+  }
+
+  /** Turns the page at the cursor, which became full, into a run of full pages, joined with its neighbours. */
+  private settleFull(page: number): void {
+    this.cover(page, page + 1)
+    this.pages.tidy()
+  }
+
+  /** Makes the pages `[first, last)` full; gives how many offsets are new. */
+  private cover(first: number, last: number): number {
+    const { directory, pages } = this
+    let start = first
+    let end = last
+    let added = (last - first) * PAGE
+    directory.locate(Math.max(0, first - 1))
+    while (directory.valid && directory.start <= last) {
+      const entry = directory.start
+      const payload = directory.payload
+      if (payload >= 0) {
+        added -= Math.max(0, Math.min(payload, last) - Math.max(entry, first)) * PAGE
+        if (added === 0 && entry <= first && payload >= last) return 0
+        start = Math.min(start, entry)
+        end = Math.max(end, payload)
+      } else if (entry < first) {
+        directory.next()
+        continue
+      } else if (entry === last) {
+        break
+      } else {
+        added -= pages.count(positionOf(payload))
+        pages.release(positionOf(payload))
+      }
+      directory.remove()
+    }
+    directory.insert(start, end)
+    return added
+  }
+
+  /** Removes `[from, to)` from the pages. */
+  private clear(from: number, to: number): void {
+    const { directory, pages } = this
+    const end = Math.ceil(to / PAGE)
+    directory.locate(Math.floor(from / PAGE))
+    while (directory.valid && directory.start < end) {
+      const { start, payload } = directory
+      if (payload >= 0) {
+        directory.remove()
+        if (start * PAGE < from) this.insert(start * PAGE, from)
+        if (to < payload * PAGE) this.insert(to, payload * PAGE)
+        directory.locate(payload)
+        continue
+      }
+      const begin = Math.max(0, from - start * PAGE)
+      const stop = Math.min(PAGE, to - start * PAGE)
+      if (pages.clear(positionOf(payload), begin, stop) === NO_ROOM) {
+        this.enlarge()
+        pages.clear(positionOf(directory.payload), begin, stop)
+      }
+      if (pages.count(positionOf(directory.payload)) > 0) {
+        directory.next()
+      } else {
+        pages.release(positionOf(directory.payload))
+        directory.remove()
+      }
+    }
+  }
+
+  /** Finds the highest offset again, after the highest ones were removed. */
+  private lowerTop(): void {
+    const { directory, pages } = this
+    directory.toLast()
+    if (directory.valid) {
+      const { start, payload } = directory
+      this.top = payload >= 0 ? payload * PAGE : start * PAGE + pages.end(positionOf(payload))
+    }
+    if (!directory.valid || this.top <= this.dense) {
+      this.top = this.dense
+      this.forgetPages()
+    }
+  }
+}
+
+/** An empty set that begins at `origin` (default 0). Throws `InvalidInput` for a bad one. */
+export const make = (origin = 0): OffsetSet => new OffsetSet(origin)
+
+/**
+ * A set of `ranges` that begins at `origin` (default: the lowest offset in it, or 0). Throws `InvalidInput` for a bad
+ * origin.
+ */
+export const fromRanges = (ranges: OffsetRanges.OffsetRanges, origin?: number): OffsetSet => {
+  const set = new OffsetSet(origin ?? OffsetRanges.first(ranges) ?? 0)
+  set.addRanges(ranges)
+  return set
+}
