@@ -23,6 +23,8 @@ export default defineConfig({
     // Generous, for slow and busy machines: tests wait for conditions, so a good run never gets near.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    // For the tests that measure memory.
+    execArgv: ["--expose-gc"],
     passWithNoTests: true,
     projects: Object.entries(projects).map(([name, root]) => ({
       extends: true as const,

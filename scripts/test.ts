@@ -31,14 +31,15 @@ const checks: ReadonlyArray<Check> = [
 
 const seconds = (since: number): string => `${((performance.now() - since) / 1000).toFixed(1)} s`
 
-let interrupted = false
+/** The exit code that an interruption asks for; `undefined` while there was none. */
+let interrupted: number | undefined
 const children = new Set<ReturnType<typeof spawn>>()
 // Ctrl-C reaches the children by themselves; a SIGTERM sent to this process alone does not.
 process.on("SIGINT", () => {
-  interrupted = true
+  interrupted = 130
 })
 process.on("SIGTERM", () => {
-  interrupted = true
+  interrupted = 143
   for (const child of children) child.kill("SIGTERM")
 })
 
@@ -100,7 +101,7 @@ const runTests = async (words: ReadonlyArray<string>): Promise<TestReport> => {
       show: true,
       env: { TIDEMARK_NOT_RUN_FILE: notRun }
     })
-    return readTestReport({ report, notRun, exitCode: code, root })
+    return readTestReport({ report, notRun, exitCode: interrupted === undefined ? code : 0, root })
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
@@ -118,13 +119,13 @@ const main = async (words: ReadonlyArray<string>): Promise<number> => {
   let passed = 0
 
   for (const check of checks) {
-    if (interrupted || onlyTests || (onlyChecks && check.needsBuild)) continue
+    if (interrupted !== undefined || onlyTests || (onlyChecks && check.needsBuild)) continue
     if (await runCheck(check)) passed += 1
     else failures.push(`the check "${check.name}"`)
   }
 
   let notRun: ReadonlyArray<string> = []
-  if (!onlyChecks && !interrupted) {
+  if (!onlyChecks && interrupted === undefined) {
     const tests = await runTests(words)
     passed += tests.passed
     failures.push(...tests.failures)
@@ -133,12 +134,12 @@ const main = async (words: ReadonlyArray<string>): Promise<number> => {
       failures.push(`${server}: required by TIDEMARK_REQUIRE, and its tests could not run`)
     }
   }
-  if (interrupted) failures.push("interrupted: what was not finished counts as failed")
+  if (interrupted !== undefined) failures.push("interrupted: what was not finished counts as one failure")
 
   for (const failure of failures) console.log(`FAILED: ${failure}`)
   if (!onlyChecks) console.log(`NOT RUN: ${notRun.length === 0 ? "nothing" : notRun.join("; ")}`)
   console.log(`${passed} passed, ${failures.length} failed`)
-  return interrupted ? 130 : failures.length === 0 ? 0 : 1
+  return interrupted ?? (failures.length === 0 ? 0 : 1)
 }
 
 process.exitCode = await main(process.argv.slice(2))
