@@ -1,1 +1,3 @@
-export {}
+export { type KafkaServer, type OwnKafkaServer, startKafka, startOwnKafka } from "./Kafka.ts"
+export { ServerUnavailable } from "./ServerUnavailable.ts"
+export { uniqueName } from "./uniqueName.ts"

@@ -1,0 +1,88 @@
+import { once } from "node:events"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { findOwnKafka, type KafkaServer, startKafka } from "./Kafka.ts"
+import { ServerUnavailable } from "./ServerUnavailable.ts"
+
+/** What test files are told of each kind of server. */
+export interface ServerDescriptions {
+  readonly kafka: Pick<KafkaServer, "brokers" | "kind">
+  /** Nothing is shared: a test starts its own, which is known to be possible. */
+  readonly ownKafka: Record<never, never>
+}
+
+export type ServerKind = keyof ServerDescriptions
+
+interface StartedServer {
+  readonly description: ServerDescriptions[ServerKind]
+  readonly stop: () => Promise<void>
+}
+
+const starts: Record<ServerKind, () => Promise<StartedServer>> = {
+  kafka: async () => {
+    const { brokers, kind, stop } = await startKafka()
+    return { description: { brokers, kind }, stop }
+  },
+  ownKafka: async () => {
+    await findOwnKafka()
+    return { description: {}, stop: () => Promise.resolve() }
+  }
+}
+
+/** The answer to a test file that asks for a server. */
+export type ServerAnswer<Kind extends ServerKind> =
+  | { readonly type: "available"; readonly server: ServerDescriptions[Kind] }
+  | { readonly type: "unavailable"; readonly message: string }
+  | { readonly type: "failed"; readonly message: string }
+
+/** The servers of one test run. */
+export interface SharedServers {
+  /** Where test files, which run in other processes, ask. */
+  readonly url: string
+  /** Ends what was started; answers which kinds were asked for and not to be had: `KAFKA (why, why)`. */
+  readonly stop: () => Promise<ReadonlyArray<string>>
+}
+
+const answer = async (started: Promise<StartedServer>): Promise<ServerAnswer<ServerKind>> => {
+  try {
+    return { type: "available", server: (await started).description }
+  } catch (error) {
+    if (error instanceof ServerUnavailable) return { type: "unavailable", message: error.message }
+    return { type: "failed", message: String(error) }
+  }
+}
+
+/** Opens the door; a server starts when the first test file asks for it, and only then. */
+export const openSharedServers = async (): Promise<SharedServers> => {
+  const started = new Map<ServerKind, Promise<StartedServer>>()
+  const door = createServer(async (request, response) => {
+    const kind = request.url?.slice(1) as ServerKind
+    const server = started.get(kind) ?? starts[kind]()
+    started.set(kind, server)
+    response.setHeader("content-type", "application/json").end(JSON.stringify(await answer(server)))
+  })
+  door.listen(0, "127.0.0.1")
+  await once(door, "listening")
+  return {
+    url: `http://127.0.0.1:${(door.address() as AddressInfo).port}`,
+    stop: async () => {
+      door.close()
+      door.closeAllConnections()
+      const notRun: Array<string> = []
+      for (const result of await Promise.allSettled(started.values())) {
+        if (result.status === "fulfilled") await result.value.stop()
+        else if (result.reason instanceof ServerUnavailable) notRun.push(result.reason.message)
+      }
+      return notRun
+    }
+  }
+}
+
+/** Asks at the door for a server of the run. */
+export const askForServer = async <Kind extends ServerKind>(
+  url: string,
+  kind: Kind
+): Promise<ServerAnswer<Kind>> => {
+  const response = await fetch(`${url}/${kind}`)
+  return (await response.json()) as ServerAnswer<Kind>
+}

@@ -1,0 +1,59 @@
+import { describe, inject } from "vitest"
+import type {} from "./globalSetup.ts"
+import { askForServer, type ServerDescriptions, type ServerKind } from "./SharedServers.ts"
+
+const isRequired = (name: string): boolean =>
+  (process.env.TIDEMARK_REQUIRE ?? "")
+    .toLowerCase()
+    .split(/[\s,]+/)
+    .includes(name)
+
+interface Need<Kind extends ServerKind> {
+  readonly kind: Kind
+  /** As `TIDEMARK_REQUIRE` calls it. */
+  readonly name: string
+  /** What skipped tests are registered with. */
+  readonly missing: ServerDescriptions[Kind]
+}
+
+const describeWith = async <Kind extends ServerKind>(
+  { kind, missing, name }: Need<Kind>,
+  title: string,
+  body: (server: ServerDescriptions[Kind]) => void
+): Promise<void> => {
+  const answer = await askForServer(inject("sharedServers"), kind)
+  if (answer.type === "available") {
+    describe(title, () => body(answer.server))
+  } else if (answer.type === "failed") {
+    throw new Error(answer.message)
+  } else if (isRequired(name)) {
+    throw new Error(`TIDEMARK_REQUIRE names ${name}, which cannot be had here: ${answer.message}`)
+  } else {
+    describe.skip(`${title} (NOT RUN: ${name.toUpperCase()})`, () => body(missing))
+  }
+}
+
+/**
+ * A `describe` whose tests run against the Kafka of this test run, which is started at the first call. Where there
+ * is none, the tests are skipped and the run says NOT RUN; with `kafka` in `TIDEMARK_REQUIRE` the file fails.
+ *
+ * The cluster may be the user's own: give topics, groups and transactional ids a `uniqueName`, and leave all else
+ * on it alone. `body` only registers tests; it may not talk to the brokers itself.
+ *
+ * @example
+ * await describeWithKafka("KafkaConsumer", ({ brokers }) => {
+ *   test("reads what was produced", async () => { ... })
+ * })
+ */
+export const describeWithKafka = (
+  title: string,
+  body: (kafka: ServerDescriptions["kafka"]) => void
+): Promise<void> =>
+  describeWith({ kind: "kafka", name: "kafka", missing: { brokers: [], kind: "given" } }, title, body)
+
+/**
+ * A `describe` for tests that kill or restart a broker, each of which starts its own with `startOwnKafka`. Where
+ * none can be started, it skips and fails as `describeWithKafka` does, whether or not `KAFKA_BROKERS` is set.
+ */
+export const describeWithOwnKafka = (title: string, body: () => void): Promise<void> =>
+  describeWith({ kind: "ownKafka", name: "kafka", missing: {} }, title, body)
