@@ -2,7 +2,7 @@ import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 /** A program and its arguments; no shell is involved. */
-export interface Program {
+interface Program {
   readonly command: string
   readonly args: ReadonlyArray<string>
 }
@@ -24,7 +24,7 @@ export type SupervisorReport =
   | { readonly type: "exited"; readonly reason: string }
 
 /** A running program. */
-export interface Running {
+interface Running {
   readonly pid: number
   /** Resolves with the signal or the exit code, in words, when the program has ended. */
   readonly exited: Promise<string>
