@@ -7,11 +7,12 @@
  *
  * Topics compressed with snappy, lz4 or zstd need a codec in kafkajs's own `CompressionCodecs`; gzip is built in.
  */
+
+import type { Socket } from "node:net"
+import { createConnection, isIP } from "node:net"
+import { connect as createTlsConnection } from "node:tls"
 import { Config, ConfigProvider, Effect, Layer, type Scope } from "effect"
 import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig } from "kafkajs"
-import { createConnection, isIP } from "node:net"
-import type { Socket } from "node:net"
-import { connect as createTlsConnection } from "node:tls"
 import { makeAdmin } from "./internal/kafkajsAdmin.ts"
 import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
 import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"

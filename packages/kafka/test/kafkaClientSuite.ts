@@ -2,7 +2,7 @@
  * What every driver of `KafkaClient` must do, as one suite. It runs on live time: a real broker has its own.
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, type Layer, Scope } from "effect"
 import type {
   Assignment,
   GroupMember,
@@ -108,7 +108,11 @@ export const enter = Effect.fnUntraced(function* (
   return { member, probe, close: Scope.close(scope, Exit.void) }
 })
 
-const startAll = (member: GroupMember, partitions: ReadonlyArray<TopicPartition>, offset = 0): void => {
+export const startAll = (
+  member: GroupMember,
+  partitions: ReadonlyArray<TopicPartition>,
+  offset = 0
+): void => {
   for (const partition of partitions) member.seek(partition, offset)
   member.resume(partitions)
 }
@@ -228,7 +232,7 @@ export const kafkaClientSuite = <E>(name: string, layer: Layer.Layer<KafkaClient
         expect(first?.timestampMillis).toBe(timestampMillis)
         expect(Object.keys(first?.headers ?? {}).sort()).toEqual(["bytes", "many", "one"])
         expect(String(first?.headers.one)).toBe("1")
-        expect((first?.headers.bytes as Buffer).equals(bytes)).toBe(true)
+        expect(bytes.equals(first?.headers.bytes as Buffer)).toBe(true)
         const many = first?.headers.many as ReadonlyArray<Buffer>
         expect(many.map((part) => Buffer.from(part).toString("hex"))).toEqual(["61", "00ff"])
         expect(tombstone?.value).toBeUndefined()

@@ -2,7 +2,7 @@ import { Effect, type Scope, Semaphore } from "effect"
 import type { Admin } from "kafkajs"
 import type { CommittedOffset, LogBounds, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError } from "../KafkaErrors.ts"
-import { call, type Connection, withRetry } from "./kafkajsConnection.ts"
+import { type Connection, call, withRetry } from "./kafkajsConnection.ts"
 
 const topicsOf = (partitions: ReadonlyArray<TopicPartition>): Array<string> => [
   ...new Set(partitions.map(({ topic }) => topic))

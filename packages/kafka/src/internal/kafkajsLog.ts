@@ -1,5 +1,5 @@
-import { Effect } from "effect"
 import type { Context } from "effect"
+import { Effect } from "effect"
 import type { logCreator, logLevel } from "kafkajs"
 
 /** How much of what kafkajs itself says goes into the log. */

@@ -2,10 +2,10 @@ import { Deferred, Effect, type Scope } from "effect"
 import type { GroupMember, MemberEnd, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError, type KafkaErrorReason } from "../KafkaErrors.ts"
 import type { AdminOperations } from "./kafkajsAdmin.ts"
-import { call, type Connection, delayMillisAfter, withRetry } from "./kafkajsConnection.ts"
+import { type Connection, call, delayMillisAfter, withRetry } from "./kafkajsConnection.ts"
 import { toKafkaError } from "./kafkajsErrors.ts"
-import { validateMemberOptions } from "./memberOptions.ts"
 import { Session, type SessionEnd } from "./kafkajsSession.ts"
+import { validateMemberOptions } from "./memberOptions.ts"
 
 /** How long kafkajs may take to say goodbye, before its connections are cut. */
 const leaveTimeoutMillis = 5_000

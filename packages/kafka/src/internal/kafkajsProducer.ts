@@ -3,7 +3,7 @@ import kafkajs, { type Message, type Producer } from "kafkajs"
 import type { HeaderValue, ProducerRecord } from "../KafkaClient.ts"
 import { KafkaError } from "../KafkaErrors.ts"
 import type { AdminOperations } from "./kafkajsAdmin.ts"
-import { call, type Connection, withRetry } from "./kafkajsConnection.ts"
+import { type Connection, call, withRetry } from "./kafkajsConnection.ts"
 
 /** A request stays below the brokers' default limit of 1 MiB for one partition's part of it. */
 const maxRequestBytes = 900_000

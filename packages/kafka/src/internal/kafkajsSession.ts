@@ -341,7 +341,10 @@ export class Session {
     const { topic, partition } = payload
     const state = this.#partitions.get(keyOf(topic, partition))
     if (state === undefined || !state.started || !this.isIn()) return
-    if (state.fresh) return this.#fetchAgain(state)
+    if (state.fresh) {
+      this.#fetchAgain(state)
+      return
+    }
     const nextOffset = Number(payload.lastOffset) + 1
     if (nextOffset <= state.expectedOffset) return
     // kafkajs does not tell here where it fetched from; what lies between was not there to be read.
