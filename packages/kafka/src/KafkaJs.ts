@@ -18,8 +18,9 @@ import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
 import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"
 import { join } from "./internal/kafkajsMember.ts"
 import { makeProduce } from "./internal/kafkajsProducer.ts"
+import { invalidRequest } from "./internal/memberOptions.ts"
 import { KafkaClient } from "./KafkaClient.ts"
-import { KafkaError } from "./KafkaErrors.ts"
+import type { KafkaError } from "./KafkaErrors.ts"
 
 /** What every way of making the client may set. */
 export interface ClientOptions {
@@ -68,14 +69,7 @@ const invalid = (
   field: string,
   value: unknown,
   allowed: string
-): KafkaError =>
-  new KafkaError({
-    reason: "InvalidRequest",
-    operation: "connect",
-    brokers,
-    detail: `${field} is ${JSON.stringify(value)}; allowed: ${allowed}`,
-    retriable: false
-  })
+): KafkaError => invalidRequest("connect", brokers, field, value, allowed)
 
 const addressPattern = /^[^\s:,]+:(\d{1,5})$/
 const allowedAddresses = "addresses as host:port, with a port from 1 to 65535"
@@ -216,11 +210,12 @@ export const layer = (options: Options): Layer.Layer<KafkaClient, KafkaError> =>
   Layer.effect(KafkaClient, make(options))
 
 const brokersConfig: Config.Config<ReadonlyArray<string>> = Config.mapEffect(
-  Config.String("KAFKA_BROKERS"),
+  Config.withDefault(Config.String("KAFKA_BROKERS"), ""),
   (text) => {
     const brokers = text.split(",").map((address) => address.trim())
     if (brokers.every(isAddress)) return Effect.succeed(brokers)
-    const message = `KAFKA_BROKERS is ${JSON.stringify(text)}; allowed: ${allowedAddresses}, separated by commas`
+    const value = text === "" ? "not set" : JSON.stringify(text)
+    const message = `KAFKA_BROKERS is ${value}; allowed: ${allowedAddresses}, separated by commas`
     return Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
   }
 )

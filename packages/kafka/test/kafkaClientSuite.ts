@@ -185,6 +185,42 @@ export const kafkaClientSuite = <E>(name: string, layer: Layer.Layer<KafkaClient
         expect(position).toBe(80)
       }))
 
+    test("after any seek the next batch begins exactly there, however many are on their way", () =>
+      Effect.gen(function* () {
+        const { client, topic, groupId } = yield* topicWith(2)
+        yield* client.produce(
+          range(0, 3_000).map((index) => ({ topic, partition: index % 2, value: "x".repeat(100) }))
+        )
+        const { member, probe } = yield* enter(client, groupId, [topic])
+        const sought = new Map<number, number>()
+        let seeks = 0
+        const seek = (partition: number) => {
+          const offset = (seeks * 677) % 1_500
+          seeks++
+          sought.set(partition, offset)
+          member.seek({ topic, partition }, offset)
+        }
+        const wrong: Array<string> = []
+        probe.react.onBatch = (batch) => {
+          const expected = sought.get(batch.partition)
+          sought.delete(batch.partition)
+          if (expected !== undefined && batch.fetchedOffset !== expected)
+            wrong.push(`sought ${expected}, got ${batch.fetchedOffset}`)
+          if (expected !== undefined && batch.records[0]?.offset !== expected)
+            wrong.push(`no record at ${expected}`)
+          if (seeks >= 60) return
+          // Some at once, within the callback; some when the next batch may be on its way already.
+          if (seeks % 2 === 0) seek(batch.partition)
+          else setTimeout(() => seek(batch.partition), seeks % 7)
+          if (seeks % 5 === 0) seek(1 - batch.partition)
+        }
+        member.resume(probe.assigned)
+        seek(0)
+        seek(1)
+        yield* until("60 seeks, and the batches after them", () => seeks >= 60 && sought.size === 0)
+        expect(wrong).toEqual([])
+      }))
+
     test("a pause within onBatch holds the partition, and no other", () =>
       Effect.gen(function* () {
         const { client, topic, groupId, at } = yield* topicWith(2, texts(4))

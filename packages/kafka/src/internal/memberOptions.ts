@@ -8,19 +8,26 @@ const durations = [
   "maxWaitMillis"
 ] as const
 
+/** The error for a value outside what is allowed. */
+export const invalidRequest = (
+  operation: string,
+  brokers: ReadonlyArray<string>,
+  field: string,
+  value: unknown,
+  allowed: string
+): KafkaError => {
+  const shown = typeof value === "number" ? String(value) : JSON.stringify(value)
+  const detail = `${field} is ${shown}; allowed: ${allowed}`
+  return new KafkaError({ reason: "InvalidRequest", operation, brokers, detail, retriable: false })
+}
+
 /** What is wrong with the options of a join, if anything. */
 export const validateMemberOptions = (
   brokers: ReadonlyArray<string>,
   options: MemberOptions
 ): KafkaError | undefined => {
   const invalid = (field: string, value: unknown, allowed: string): KafkaError =>
-    new KafkaError({
-      reason: "InvalidRequest",
-      operation: "join",
-      brokers,
-      detail: `${field} is ${typeof value === "number" ? value : JSON.stringify(value)}; allowed: ${allowed}`,
-      retriable: false
-    })
+    invalidRequest("join", brokers, field, value, allowed)
   if (options.groupId === "") return invalid("groupId", options.groupId, "a text that is not empty")
   if (options.topics.length === 0) return invalid("topics", options.topics, "at least one topic")
   if (options.topics.includes("")) return invalid("topics", options.topics, "names that are not empty")
