@@ -5,6 +5,7 @@ const conditions = ["@tidemark/source", "module", "node", "development|productio
 
 /** Names of projects, and their folders; `pnpm exec vitest run --project core` runs one. */
 const projects = {
+  scripts: "scripts",
   core: "packages/core",
   "store-memory": "packages/store-memory",
   kafka: "packages/kafka",
