@@ -118,7 +118,7 @@ export const openEnded = (from: number): OffsetRanges => {
 }
 
 /** Whether the last range reaches {@link END}. */
-export const isOpenEnded = (ranges: OffsetRanges): boolean => ranges.flat.at(-1) === END
+export const isOpenEnded = (ranges: OffsetRanges): boolean => ranges.flat.length > 0 && ranges.flat[ranges.flat.length - 1] === END
 
 /** The set of these offsets, in any order, repeated or not; fastest when they ascend. Throws {@link InvalidInput}. */
 export const fromOffsets = (offsets: Iterable<number>): OffsetRanges => {
@@ -270,11 +270,13 @@ export const subtract = (a: OffsetRanges, b: OffsetRanges): OffsetRanges => {
   return fromSortedUnsafe(flat)
 }
 
-/** The offsets that are in both. */
+/** The offsets that are in both; `a` itself where one range of `b` covers it, or where they are equal. */
 export const intersect = (a: OffsetRanges, b: OffsetRanges): OffsetRanges => {
   const left = a.flat
   const right = b.flat
   if (left.length === 0 || right.length === 0) return empty
+  if (right.length === 2 && right[0] <= left[0] && left[left.length - 1] <= right[1]) return a
+  if (equals(a, b)) return a
   const flat: Array<number> = []
   let i = firstEndingAfter(left, right[0])
   let j = firstEndingAfter(right, left[0])

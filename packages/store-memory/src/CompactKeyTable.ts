@@ -2,8 +2,8 @@
  * Keeps idempotency keys in some 40 bytes each beside the string and its place in a `Map`: an entry is a number, and
  * what belongs to it lies at that number in flat arrays. Bounded; never more entries than the bound.
  *
- * Completed entries form one list by last use (LRU), for eviction; every entry is in one bucket of a calendar by the
- * second in which it is due, for expiry without a scan.
+ * Completed entries form one list by last use (LRU), for eviction, and each is in one bucket of a calendar, by the
+ * second in which it is due, for expiry without a scan. What a claim holds is in neither.
  */
 import type { Protocol } from "@tidemark/core"
 
@@ -53,7 +53,11 @@ export class CompactKeyTable implements Protocol.KeyTable {
   private newest = none
   private completedCount = 0
 
+  /** The first entry of each second that has any. */
   private readonly buckets = new Map<number, number>()
+  /** The second that entries were last put into; its first entry is kept here, and put back when another opens. */
+  private openTick = none
+  private openHead = none
   private readonly firstTick: number
 
   private readonly records: Array<KeyClaimRecord> = []
@@ -110,13 +114,11 @@ export class CompactKeyTable implements Protocol.KeyTable {
     this.textBytes += key.length
     this.size += 1
     this.hold(entry, claim)
-    this.schedule(entry, claim.until)
     return entry
   }
 
   remove(entry: number): void {
-    this.letGoOfOwner(entry)
-    this.unschedule(entry)
+    this.letGo(entry)
     this.dropSideData(entry)
     const key = this.keys[entry]
     const number = this.space[entry]
@@ -135,18 +137,16 @@ export class CompactKeyTable implements Protocol.KeyTable {
   }
 
   setClaim(entry: number, claim: KeyClaimRecord): void {
-    this.letGoOfOwner(entry)
+    this.letGo(entry)
     this.dropResult(entry)
     this.hold(entry, claim)
-    this.unschedule(entry)
-    this.schedule(entry, claim.until)
   }
 
   complete(entry: number, until: number, result: string | undefined): void {
-    this.letGoOfOwner(entry)
+    this.letGo(entry)
     this.until[entry] = until
     this.append(entry)
-    this.unschedule(entry)
+    this.completedCount += 1
     this.schedule(entry, until)
     if (result !== undefined) {
       this.results.set(entry, result)
@@ -189,13 +189,14 @@ export class CompactKeyTable implements Protocol.KeyTable {
 
   /** The seconds of the calendar that are wholly over. */
   *dueTicks(now: number): IterableIterator<number> {
+    this.openBucket(none)
     const current = Math.min(maxTick, Math.floor(now / tickMillis) - this.firstTick)
     for (const tick of this.buckets.keys()) if (tick < current) yield tick
   }
 
   /** An entry of that second of the calendar; -1: none is left. */
   firstOfTick(tick: number): number {
-    return this.buckets.get(tick) ?? none
+    return tick === this.openTick ? this.openHead : (this.buckets.get(tick) ?? none)
   }
 
   /** Moves an entry in the calendar: it is due later than was thought. */
@@ -261,10 +262,12 @@ export class CompactKeyTable implements Protocol.KeyTable {
     this.newer[entry] = claim.slot
   }
 
-  /** From the claim that holds it, or from the list of the completed. */
-  private letGoOfOwner(entry: number): void {
+  /** From the claim that holds it, or from the list and the calendar of the completed. */
+  private letGo(entry: number): void {
     if (this.older[entry] !== heldMark) {
       this.unlink(entry)
+      this.completedCount -= 1
+      this.unschedule(entry)
       return
     }
     const slot = this.newer[entry]
@@ -282,7 +285,6 @@ export class CompactKeyTable implements Protocol.KeyTable {
     if (this.newest === none) this.oldest = entry
     else this.newer[this.newest] = entry
     this.newest = entry
-    this.completedCount += 1
   }
 
   private unlink(entry: number): void {
@@ -292,17 +294,17 @@ export class CompactKeyTable implements Protocol.KeyTable {
     else this.newer[older] = newer
     if (newer === none) this.newest = older
     else this.older[newer] = older
-    this.completedCount -= 1
   }
 
   private schedule(entry: number, due: number): void {
     const tick = Math.min(maxTick, Math.max(0, Math.floor(due / tickMillis) - this.firstTick))
-    const head = this.buckets.get(tick) ?? none
+    if (tick !== this.openTick) this.openBucket(tick)
+    const head = this.openHead
     this.tick[entry] = tick
     this.before[entry] = none
     this.after[entry] = head
     if (head !== none) this.before[head] = entry
-    this.buckets.set(tick, entry)
+    this.openHead = entry
   }
 
   private unschedule(entry: number): void {
@@ -310,8 +312,21 @@ export class CompactKeyTable implements Protocol.KeyTable {
     const after = this.after[entry]
     if (after !== none) this.before[after] = before
     if (before !== none) this.after[before] = after
-    else if (after !== none) this.buckets.set(this.tick[entry], after)
-    else this.buckets.delete(this.tick[entry])
+    else this.setHead(this.tick[entry], after)
+  }
+
+  private setHead(tick: number, head: number): void {
+    if (tick === this.openTick) this.openHead = head
+    else if (head === none) this.buckets.delete(tick)
+    else this.buckets.set(tick, head)
+  }
+
+  private openBucket(tick: number): void {
+    const last = this.openTick
+    this.openTick = none
+    if (last !== none) this.setHead(last, this.openHead)
+    this.openHead = tick === none ? none : (this.buckets.get(tick) ?? none)
+    this.openTick = tick
   }
 
   private dropSideData(entry: number): void {

@@ -206,14 +206,18 @@ export class MemoryCore {
    * Removes what is expired, in slices: each `next` does one, and tells whether there is more.
    */
   *sweep(now: number): Generator<void, void> {
-    let budget = sliceSize
+    const { table } = this
     let worked = 0
     let from = performance.now()
-    for (const tick of this.table.dueTicks(now)) {
-      for (let entry = this.table.firstOfTick(tick); entry !== -1; entry = this.table.firstOfTick(tick)) {
-        const due = this.keys.expire(entry, now)
-        if (due === undefined) this.expired += 1
-        else this.table.reschedule(entry, due)
+    let budget = sliceSize
+    for (const tick of table.dueTicks(now)) {
+      for (let entry = table.firstOfTick(tick); entry !== -1; entry = table.firstOfTick(tick)) {
+        if (table.completedUntil(entry) <= now) {
+          table.remove(entry)
+          this.expired += 1
+        } else {
+          table.reschedule(entry, table.completedUntil(entry))
+        }
         if (--budget === 0) {
           budget = sliceSize
           worked += performance.now() - from
@@ -222,7 +226,14 @@ export class MemoryCore {
         }
       }
     }
-    worked += performance.now() - from
+    for (let at = this.keys.claimCount; at > 0; ) {
+      const size = table.size
+      at = this.keys.forgetOldClaims(now, at, sliceSize)
+      this.expired += size - table.size
+      worked += performance.now() - from
+      if (at > 0) yield
+      from = performance.now()
+    }
     this.sweeps += 1
     this.lastSweepMillis = worked
     this.totalSweepMillis += worked

@@ -24,7 +24,7 @@ export interface ClaimRecord {
 
 export const isLive = (claim: ClaimRecord, now: number): boolean => now < claim.until
 
-export const forgottenAt = (claim: ClaimRecord): number => claim.until + leasesKept * claim.leaseMillis
+const forgottenAt = (claim: ClaimRecord): number => claim.until + leasesKept * claim.leaseMillis
 
 export const isForgotten = (claim: ClaimRecord, now: number): boolean => now >= forgottenAt(claim)
 

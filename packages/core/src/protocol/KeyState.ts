@@ -7,10 +7,10 @@
  * store implements in some 100 bytes an entry and with a bound, and {@link MapKeyTable} in the plainest way, for
  * the model that other stores are compared with.
  */
+import { ClaimList } from "./ClaimList.ts"
 import {
   type ClaimRecord,
   type ClaimTerms,
-  forgottenAt,
   isForgotten,
   isLive,
   nextToken,
@@ -53,8 +53,12 @@ export interface KeyClaimRecord extends ClaimRecord {
   readonly requested: ReadonlyArray<KeyItem>
   /** How many keys it still holds. */
   held: number
+  /** Its entries, in the order of `requested`; -1 where a key was not granted. May be out of date: to be checked. */
+  readonly entries: Array<number>
   /** The table's own. */
   slot: number
+  /** The list's own. */
+  at: number
 }
 
 /**
@@ -87,7 +91,7 @@ export type KeyClaimOutcome =
 
 export class KeyState {
   private readonly table: KeyTable
-  private readonly claims = new Map<string, KeyClaimRecord>()
+  private readonly claims = new ClaimList<KeyClaimRecord>()
   private lastToken = 0
 
   constructor(table: KeyTable) {
@@ -118,20 +122,22 @@ export class KeyState {
       namespace,
       requested: items,
       held: 0,
-      slot: -1
+      entries: new Array<number>(items.length),
+      slot: -1,
+      at: -1
     }
     const claimed: KeyClaimAnswer = { _tag: "Claimed", token, until: claim.until }
-    const answers: Array<KeyClaimAnswer> = []
-    for (const item of items) {
-      const answer = this.claimOne(claim, item, claimed, now)
+    const answers = new Array<KeyClaimAnswer>(items.length)
+    for (let index = 0; index < items.length; index++) {
+      const answer = this.claimOne(claim, items[index], index, claimed, now)
       if (answer === undefined) {
         this.giveBack(claim)
         return { _tag: "Full" }
       }
-      answers.push(answer)
+      answers[index] = answer
     }
     if (claim.held > 0) {
-      this.claims.set(claim.claimId, claim)
+      this.claims.add(claim)
       this.lastToken = token
     }
     return { _tag: "Answers", answers, granted: claim.held }
@@ -146,22 +152,19 @@ export class KeyState {
   ): ReadonlyArray<KeyCompleteAnswer> {
     const { table } = this
     const claim = this.findClaim(claimId, now)
-    const answers: Array<KeyCompleteAnswer> = []
-    for (const item of items) {
-      const entry = table.find(namespace, item.key)
-      if (entry === -1) {
-        answers.push("LeaseLost")
-        continue
-      }
-      const holder = table.claimOf(entry)
-      if (holder === undefined) {
-        answers.push(now < table.completedUntil(entry) ? "AlreadyCompleted" : "LeaseLost")
-      } else if (holder === claim) {
+    const answers = new Array<KeyCompleteAnswer>(items.length)
+    for (let index = 0; index < items.length; index++) {
+      const item = items[index]
+      const entry = this.entryOf(claim, namespace, item.key, index)
+      const holder = entry === -1 ? undefined : table.claimOf(entry)
+      if (holder !== undefined && holder === claim) {
         table.complete(entry, now + retentionMillis, item.result)
-        this.letGo(claim)
-        answers.push("Completed")
+        this.letGo(holder)
+        answers[index] = "Completed"
+      } else if (entry !== -1 && holder === undefined && now < table.completedUntil(entry)) {
+        answers[index] = "AlreadyCompleted"
       } else {
-        answers.push("LeaseLost")
+        answers[index] = "LeaseLost"
       }
     }
     return answers
@@ -169,7 +172,7 @@ export class KeyState {
 
   /** Gives back undone what is held of `keys`, or all. Of an unknown claim: nothing to do (invariant 7). */
   release(claimId: string, keys?: ReadonlyArray<string>): void {
-    const claim = this.claims.get(claimId)
+    const claim = this.claims.find(claimId)
     if (claim === undefined) return
     if (keys === undefined) this.giveBack(claim)
     else for (const key of keys) this.giveBackOne(claim, key)
@@ -177,7 +180,7 @@ export class KeyState {
 
   /** The keys that a claim asked for; of an unknown claim none. */
   keysOf(claimId: string): ReadonlyArray<string> {
-    return this.claims.get(claimId)?.requested.map((item) => item.key) ?? []
+    return this.claims.find(claimId)?.requested.map((item) => item.key) ?? []
   }
 
   /** @returns until when, or `undefined` where the lease is lost. */
@@ -214,21 +217,34 @@ export class KeyState {
   }
 
   /**
-   * Removes the entry if its time is over: a completed one past its retention, a held one whose claim is to be
-   * forgotten. For sweeps.
+   * Forgets claims whose time has long been over, for sweeps: looks at up to `count` claims before number `below`.
    *
-   * @returns when to look at it again, or `undefined` if it was removed.
+   * @returns where to go on from; 0 when all were looked at.
    */
-  expire(entry: number, now: number): number | undefined {
-    const holder = this.table.claimOf(entry)
-    const due = holder === undefined ? this.table.completedUntil(entry) : forgottenAt(holder)
-    if (now < due) return due
-    this.removeEntry(entry)
-    return undefined
+  forgetOldClaims(now: number, below: number, count: number): number {
+    const { all } = this.claims
+    let at = Math.min(below, all.length)
+    for (const end = Math.max(0, at - count); at > end; ) {
+      at -= 1
+      if (isForgotten(all[at], now)) this.giveBack(all[at])
+    }
+    return at
+  }
+
+  /**
+   * The entry of a key that is about to be completed, most often asked for in the order in which it was claimed:
+   * then no look-up is needed.
+   */
+  private entryOf(claim: KeyClaimRecord | undefined, namespace: string, key: string, index: number): number {
+    if (claim !== undefined && index < claim.requested.length && claim.requested[index].key === key) {
+      const entry = claim.entries[index]
+      if (entry !== -1 && claim.namespace === namespace && this.table.claimOf(entry) === claim) return entry
+    }
+    return this.table.find(namespace, key)
   }
 
   private findClaim(claimId: string, now: number): KeyClaimRecord | undefined {
-    const claim = this.claims.get(claimId)
+    const claim = this.claims.find(claimId)
     if (claim === undefined || !isForgotten(claim, now)) return claim
     this.giveBack(claim)
     return undefined
@@ -237,6 +253,7 @@ export class KeyState {
   private claimOne(
     claim: KeyClaimRecord,
     item: KeyItem,
+    index: number,
     claimed: KeyClaimAnswer,
     now: number
   ): KeyClaimAnswer | undefined {
@@ -244,7 +261,10 @@ export class KeyState {
     let entry = table.find(claim.namespace, item.key)
     if (entry !== -1) {
       const refusal = this.refusal(entry, item, now)
-      if (refusal !== undefined) return refusal
+      if (refusal !== undefined) {
+        claim.entries[index] = -1
+        return refusal
+      }
       const holder = table.claimOf(entry)
       if (holder !== undefined) this.letGo(holder)
       table.setClaim(entry, claim)
@@ -253,6 +273,7 @@ export class KeyState {
       if (entry === -1) return undefined
     }
     table.setFingerprint(entry, item.fingerprint)
+    claim.entries[index] = entry
     claim.held += 1
     return claimed
   }
@@ -292,7 +313,7 @@ export class KeyState {
 
   private giveBack(claim: KeyClaimRecord): void {
     for (const item of claim.requested) this.giveBackOne(claim, item.key)
-    this.claims.delete(claim.claimId)
+    this.claims.remove(claim)
   }
 
   private giveBackOne(claim: KeyClaimRecord, key: string): void {
@@ -308,7 +329,7 @@ export class KeyState {
 
   private letGo(claim: KeyClaimRecord): void {
     claim.held -= 1
-    if (claim.held === 0) this.claims.delete(claim.claimId)
+    if (claim.held === 0) this.claims.remove(claim)
   }
 }
 

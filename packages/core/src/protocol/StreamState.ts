@@ -7,6 +7,7 @@
  */
 import * as OffsetRanges from "../OffsetRanges.ts"
 import * as OffsetSet from "../OffsetSet.ts"
+import { ClaimList } from "./ClaimList.ts"
 import { type ClaimRecord, type ClaimTerms, isForgotten, isLive, nextToken, renewedUntil } from "./Claims.ts"
 
 /** A part of what was asked for that another claim holds. */
@@ -70,6 +71,7 @@ interface StreamClaim extends ClaimRecord {
   held: OffsetRanges.OffsetRanges
   /** How many offsets of `held` are not completed; `Infinity` for an open-ended claim. */
   remaining: number
+  at: number
 }
 
 const nothingHeld: ReadonlyArray<HeldRanges> = []
@@ -79,7 +81,7 @@ export class StreamState {
   private started: boolean
   private epoch = 0
   private lastToken: number
-  private claims: Array<StreamClaim> = []
+  private readonly claims = new ClaimList<StreamClaim>()
 
   /** @param tokenFloor - the last token that this stream may have given out in an earlier life. */
   constructor(tokenFloor = 0) {
@@ -94,23 +96,21 @@ export class StreamState {
 
   /** What the completed set and the claims cost, roughly. */
   get estimatedBytes(): number {
-    return 400 + this.completed.estimatedBytes + this.claims.length * 200
+    return 400 + this.completed.estimatedBytes + this.claims.size * 200
   }
 
   /** @returns the answer, or `undefined` when the claim id is in use for other ranges (`ClaimIdReused`). */
   claim(ranges: OffsetRanges.OffsetRanges, terms: ClaimTerms, now: number): OffsetClaimAnswer | undefined {
     this.forgetOldClaims(now)
-    const known = this.find(terms.claimId)
+    const known = this.claims.find(terms.claimId)
     if (known !== undefined) {
       return OffsetRanges.equals(known.requested, ranges) ? this.answerAgain(known, now) : undefined
     }
-    const { missing, present } = this.started
-      ? this.completed.partition(ranges)
-      : { missing: ranges, present: OffsetRanges.empty }
+    const { missing, present } = this.partition(ranges)
     if (OffsetRanges.isEmpty(missing)) {
       return { granted: missing, token: undefined, until: undefined, completed: present, held: nothingHeld }
     }
-    const held = this.heldByOthers(missing, undefined, now)
+    const held = this.claims.size === 0 ? nothingHeld : this.heldByOthers(missing, undefined, now)
     let granted = missing
     if (held.length > 0) {
       granted = OffsetRanges.isOpenEnded(ranges) ? OffsetRanges.empty : withoutHeld(missing, held)
@@ -129,7 +129,7 @@ export class StreamState {
     const token = nextToken(this.lastToken, now)
     this.lastToken = token
     const until = now + terms.leaseMillis
-    this.claims.push({
+    this.claims.add({
       claimId: terms.claimId,
       owner: terms.owner,
       token,
@@ -137,23 +137,22 @@ export class StreamState {
       until,
       requested: ranges,
       held: granted,
-      remaining: OffsetRanges.isOpenEnded(granted) ? Number.POSITIVE_INFINITY : OffsetRanges.size(granted)
+      remaining: OffsetRanges.isOpenEnded(granted) ? Number.POSITIVE_INFINITY : OffsetRanges.size(granted),
+      at: -1
     })
     return { granted, token, until, completed: present, held }
   }
 
   complete(claimId: string, ranges: OffsetRanges.OffsetRanges, now: number): CompleteAnswer {
-    const { missing, present } = this.started
-      ? this.completed.partition(ranges)
-      : { missing: ranges, present: OffsetRanges.empty }
-    const claim = this.find(claimId)
+    const { missing, present } = this.partition(ranges)
+    const claim = this.claims.find(claimId)
     if (claim === undefined || isForgotten(claim, now)) {
       return { completed: OffsetRanges.empty, alreadyCompleted: present, leaseLost: missing }
     }
     const inside = OffsetRanges.intersect(missing, claim.held)
     if (!OffsetRanges.isEmpty(inside)) {
       claim.remaining -= this.completed.addRanges(inside)
-      if (claim.remaining === 0) this.drop(claim)
+      if (claim.remaining === 0) this.claims.remove(claim)
     }
     return {
       completed: inside,
@@ -164,12 +163,12 @@ export class StreamState {
 
   /** Gives back undone what is not completed of `ranges`, or of all. Of an unknown claim: nothing to do. */
   release(claimId: string, ranges?: OffsetRanges.OffsetRanges): void {
-    const claim = this.find(claimId)
+    const claim = this.claims.find(claimId)
     if (claim === undefined) return
     const held = ranges === undefined ? OffsetRanges.empty : OffsetRanges.subtract(claim.held, ranges)
     const remaining = this.completed.subtractFrom(held)
     if (OffsetRanges.isEmpty(remaining)) {
-      this.drop(claim)
+      this.claims.remove(claim)
       return
     }
     claim.held = held
@@ -180,7 +179,7 @@ export class StreamState {
 
   /** @returns until when, or `undefined` where the lease is lost. */
   renew(claimId: string, leaseMillis: number, now: number): number | undefined {
-    const claim = this.find(claimId)
+    const claim = this.claims.find(claimId)
     if (claim === undefined || isForgotten(claim, now)) return undefined
     claim.until = renewedUntil(claim, leaseMillis, now)
     return claim.until
@@ -201,7 +200,7 @@ export class StreamState {
       completed: this.completed.toRanges(),
       epoch: this.epoch,
       lastToken: this.lastToken,
-      claims: this.claims
+      claims: this.claims.all
         .filter((claim) => isLive(claim, now))
         .map(({ claimId, owner, token, until, held }) => ({
           claimId,
@@ -247,29 +246,23 @@ export class StreamState {
     this.completed.reset(from.origin)
     this.completed.addRanges(from.completed)
     this.epoch = from.epoch
-    this.claims = []
+    this.claims.clear()
   }
 
   private supersede(): void {
     this.epoch += 1
-    this.claims = []
+    this.claims.clear()
   }
 
-  private find(claimId: string): StreamClaim | undefined {
-    for (const claim of this.claims) if (claim.claimId === claimId) return claim
-    return undefined
-  }
-
-  private drop(claim: StreamClaim): void {
-    const index = this.claims.indexOf(claim)
-    const last = this.claims.pop() as StreamClaim
-    if (last !== claim) this.claims[index] = last
+  /** What of the ranges is completed, and what is not. */
+  private partition(ranges: OffsetRanges.OffsetRanges): OffsetSet.Partition {
+    return this.started ? this.completed.partition(ranges) : { missing: ranges, present: OffsetRanges.empty }
   }
 
   private forgetOldClaims(now: number): void {
-    for (let index = this.claims.length - 1; index >= 0; index--) {
-      const claim = this.claims[index]
-      if (isForgotten(claim, now)) this.drop(claim)
+    const { all } = this.claims
+    for (let index = all.length - 1; index >= 0; index--) {
+      if (isForgotten(all[index], now)) this.claims.remove(all[index])
     }
   }
 
@@ -292,7 +285,7 @@ export class StreamState {
     now: number
   ): ReadonlyArray<HeldRanges> {
     let held: Array<HeldRanges> | undefined
-    for (const claim of this.claims) {
+    for (const claim of this.claims.all) {
       if (claim === self || !isLive(claim, now) || !OffsetRanges.overlaps(ranges, claim.held)) continue
       held ??= []
       held.push({
@@ -306,9 +299,9 @@ export class StreamState {
 
   /** Overlapping a claim that is over deletes it whole (invariant 3); live ones were left out of `granted`. */
   private dropOverlapped(granted: OffsetRanges.OffsetRanges): void {
-    for (let index = this.claims.length - 1; index >= 0; index--) {
-      const claim = this.claims[index]
-      if (OffsetRanges.overlaps(granted, claim.held)) this.drop(claim)
+    const { all } = this.claims
+    for (let index = all.length - 1; index >= 0; index--) {
+      if (OffsetRanges.overlaps(granted, all[index].held)) this.claims.remove(all[index])
     }
   }
 }

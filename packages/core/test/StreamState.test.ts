@@ -1,0 +1,182 @@
+import { OffsetRanges, Protocol } from "@tidemark/core"
+import * as fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import { NaiveStream, tail } from "./naiveStream.ts"
+
+const toRanges = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges => {
+  const below = OffsetRanges.fromOffsets(offsets.filter((offset) => offset < tail))
+  return offsets.includes(tail) ? OffsetRanges.union(below, OffsetRanges.openEnded(tail)) : below
+}
+
+const toOffsets = (ranges: OffsetRanges.OffsetRanges): ReadonlyArray<number> =>
+  Array.from({ length: tail + 1 }, (_, offset) => offset).filter((offset) => OffsetRanges.contains(ranges, offset))
+
+const unionOf = (parts: ReadonlyArray<Protocol.HeldRanges>): ReadonlyArray<number> =>
+  toOffsets(parts.reduce((all, part) => OffsetRanges.union(all, part.ranges), OffsetRanges.empty))
+
+const claimId = fc.integer({ min: 0, max: 5 }).map((number) => `claim-${number}`)
+const lease = fc.integer({ min: 1, max: 50 })
+const closed = fc
+  .uniqueArray(fc.integer({ min: 0, max: tail - 1 }), { minLength: 1, maxLength: 12 })
+  .map((offsets) => offsets.sort((a, b) => a - b))
+const openEnded = fc
+  .integer({ min: 0, max: tail })
+  .map((from) => Array.from({ length: tail + 1 - from }, (_, index) => from + index))
+const asked = fc.oneof({ weight: 4, arbitrary: closed }, { weight: 1, arbitrary: openEnded })
+
+type Command =
+  | { readonly verb: "claim"; readonly id: string; readonly offsets: ReadonlyArray<number>; readonly lease: number }
+  | { readonly verb: "complete"; readonly id: string; readonly offsets: ReadonlyArray<number> }
+  | { readonly verb: "release"; readonly id: string; readonly offsets: ReadonlyArray<number> | undefined }
+  | { readonly verb: "renew"; readonly id: string; readonly lease: number }
+  | { readonly verb: "rewind"; readonly to: number }
+  | { readonly verb: "skip"; readonly offsets: ReadonlyArray<number> }
+  | { readonly verb: "wait"; readonly millis: number }
+
+const command: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ verb: fc.constant("claim" as const), id: claimId, offsets: asked, lease }) },
+  { weight: 6, arbitrary: fc.record({ verb: fc.constant("complete" as const), id: claimId, offsets: closed }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      verb: fc.constant("release" as const),
+      id: claimId,
+      offsets: fc.option(closed, { nil: undefined })
+    })
+  },
+  { weight: 2, arbitrary: fc.record({ verb: fc.constant("renew" as const), id: claimId, lease }) },
+  { weight: 1, arbitrary: fc.record({ verb: fc.constant("rewind" as const), to: fc.integer({ min: 0, max: tail - 1 }) }) },
+  { weight: 1, arbitrary: fc.record({ verb: fc.constant("skip" as const), offsets: closed }) },
+  { weight: 4, arbitrary: fc.record({ verb: fc.constant("wait" as const), millis: fc.integer({ min: 1, max: 120 }) }) }
+)
+
+/** Does one command on both, and compares what they answer. */
+const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, now: number): void => {
+  switch (command.verb) {
+    case "claim": {
+      const terms = { claimId: command.id, owner: "somebody", leaseMillis: command.lease }
+      const expected = model.claim(command.id, command.offsets, terms, now)
+      const answer = real.claim(toRanges(command.offsets), terms, now)
+      expect(
+        answer && {
+          granted: toOffsets(answer.granted),
+          completed: toOffsets(answer.completed),
+          held: unionOf(answer.held),
+          token: answer.token,
+          until: answer.until
+        }
+      ).toEqual(expected)
+      return
+    }
+    case "complete": {
+      const expected = model.complete(command.id, command.offsets, now)
+      const answer = real.complete(command.id, toRanges(command.offsets), now)
+      expect({
+        completed: toOffsets(answer.completed),
+        already: toOffsets(answer.alreadyCompleted),
+        lost: toOffsets(answer.leaseLost)
+      }).toEqual(expected)
+      return
+    }
+    case "release":
+      model.release(command.id, command.offsets)
+      real.release(command.id, command.offsets && toRanges(command.offsets))
+      return
+    case "renew":
+      expect(real.renew(command.id, command.lease, now)).toBe(model.renew(command.id, command.lease, now))
+      return
+    case "rewind":
+      model.rewind(command.to)
+      real.rewind(command.to)
+      return
+    case "skip":
+      model.skip(command.offsets)
+      real.skip(toRanges(command.offsets))
+      return
+    case "wait":
+  }
+}
+
+const compareState = (real: Protocol.StreamState, model: NaiveStream, now: number): void => {
+  const progress = real.progress(now)
+  expect(progress === undefined).toBe(model.origin === undefined)
+  if (progress === undefined) return
+  expect(progress.origin).toBe(model.origin)
+  expect(toOffsets(progress.completed)).toEqual([...model.completed].sort((a, b) => a - b))
+  expect(progress.watermark).toBe(model.watermark())
+  expect(progress.epoch).toBe(model.epoch)
+  expect(progress.lastToken).toBe(model.lastToken)
+  const live = new Set<number>()
+  for (const claim of progress.claims) {
+    for (const offset of toOffsets(claim.ranges)) {
+      expect(live.has(offset), `two live claims cover offset ${offset}`).toBe(false)
+      live.add(offset)
+      expect(model.liveHolder(offset, now)?.id).toBe(claim.claimId)
+    }
+  }
+}
+
+describe("StreamState", () => {
+  it("answers as the words of the invariants say, whatever is asked in whatever order", () => {
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+        const real = new Protocol.StreamState()
+        const model = new NaiveStream()
+        let now = 1_000
+        for (const next of commands) {
+          if (next.verb === "wait") now += next.millis
+          step(real, model, next, now)
+          compareState(real, model, now)
+        }
+      }),
+      { numRuns: 400 }
+    )
+  })
+
+  const terms = (claimId: string, leaseMillis = 100): Protocol.ClaimTerms => ({ claimId, owner: claimId, leaseMillis })
+
+  it("gives tokens that grow with every claim, also when the clock stands still or steps back", () => {
+    const state = new Protocol.StreamState()
+    const tokens = [5_000, 5_000, 4_000, 9_000].map(
+      (now, index) => state.claim(OffsetRanges.of(index), terms(`c${index}`), now)?.token as number
+    )
+    expect(tokens).toEqual([5_000_000, 5_000_001, 5_000_002, 9_000_000])
+  })
+
+  it("judges a lease to the millisecond: held one before its end, free at its end", () => {
+    const state = new Protocol.StreamState()
+    state.claim(OffsetRanges.of(7), terms("first", 100), 0)
+    expect(state.claim(OffsetRanges.of(7), terms("early"), 99)?.token).toBeUndefined()
+    expect(state.claim(OffsetRanges.of(7), terms("late"), 100)?.token).toBeDefined()
+    expect(OffsetRanges.isEmpty(state.complete("first", OffsetRanges.of(7), 100).completed)).toBe(true)
+  })
+
+  it("keeps a claim that is over for 10 leases: completed up to then, lost from then on", () => {
+    for (const [now, completes] of [[1_099, true], [1_100, false]] as const) {
+      const state = new Protocol.StreamState()
+      state.claim(OffsetRanges.of(7), terms("slow", 100), 0)
+      expect(OffsetRanges.isEmpty(state.complete("slow", OffsetRanges.of(7), now).completed)).toBe(!completes)
+    }
+  })
+
+  it("grants an open-ended claim whole or not at all, completed parts excepted", () => {
+    const state = new Protocol.StreamState()
+    state.claim(OffsetRanges.make(0, 20), terms("batch"), 0)
+    state.complete("batch", OffsetRanges.make(5, 10), 0)
+    expect(state.claim(OffsetRanges.openEnded(5), terms("owner"), 0)?.token).toBeUndefined()
+    expect(String(state.claim(OffsetRanges.openEnded(20), terms("other"), 0)?.granted)).toBe(`[20,${OffsetRanges.END})`)
+    state.release("batch")
+    state.release("other")
+    expect(String(state.claim(OffsetRanges.openEnded(0), terms("again"), 0)?.granted)).toBe(
+      `[0,5) [10,${OffsetRanges.END})`
+    )
+  })
+
+  it("refuses an open-ended claim without touching the claims that are over", () => {
+    const state = new Protocol.StreamState()
+    state.claim(OffsetRanges.of(1), terms("over", 10), 0)
+    state.claim(OffsetRanges.of(2), terms("live", 1_000), 0)
+    expect(state.claim(OffsetRanges.openEnded(0), terms("owner"), 50)?.token).toBeUndefined()
+    expect(state.renew("over", 10, 50)).toBe(60)
+  })
+})
