@@ -137,7 +137,7 @@ export class OffsetSet {
   hasAll(from: number, to: number): boolean {
     OffsetRanges.assertRange(from, to)
     if (from < this.from || to > this.top) return false
-    return to <= this.dense || (from >= this.dense && this.nextMissing(from) >= to)
+    return to <= this.dense || (from >= this.dense && this.nextMissing(from, to) >= to)
   }
 
   /**
@@ -155,10 +155,10 @@ export class OffsetSet {
     }
     // all ranges that go to one side as they are, before anything is copied
     let same = 0
-    while (same < length && this.nextPresentFrom(flat[same]) >= flat[same + 1]) same += 2
+    while (same < length && this.nextPresentFrom(flat[same], flat[same + 1]) >= flat[same + 1]) same += 2
     if (same === length) return { present: OffsetRanges.empty, missing: ranges }
     if (same > 0) return this.partitionFrom(flat, same, [], flat.slice(0, same))
-    while (same < length && this.nextMissingFrom(flat[same]) >= flat[same + 1]) same += 2
+    while (same < length && this.nextMissingFrom(flat[same], flat[same + 1]) >= flat[same + 1]) same += 2
     if (same === length) return { present: ranges, missing: OffsetRanges.empty }
     return this.partitionFrom(flat, same, flat.slice(0, same), [])
   }
@@ -183,10 +183,10 @@ export class OffsetSet {
       let at = flat[i]
       const to = flat[i + 1]
       while (at < to) {
-        const presentTo = Math.min(to, this.nextMissingFrom(at))
+        const presentTo = Math.min(to, this.nextMissingFrom(at, to))
         if (presentTo > at) present.push(at, presentTo)
         if (presentTo === to) break
-        at = Math.min(to, this.nextPresentFrom(presentTo))
+        at = Math.min(to, this.nextPresentFrom(presentTo, to))
         missing.push(presentTo, at)
       }
     }
@@ -245,8 +245,8 @@ export class OffsetSet {
   toRanges(): OffsetRanges.OffsetRanges {
     const flat: Array<number> = this.from < this.dense ? [this.from, this.dense] : []
     for (let at = this.dense; at < this.top; ) {
-      const from = this.nextPresent(at)
-      at = this.nextMissing(from)
+      const from = this.nextPresent(at, this.top)
+      at = this.nextMissing(from, OffsetRanges.END)
       flat.push(from, at)
     }
     return OffsetRanges.fromSortedUnsafe(flat)
@@ -263,9 +263,9 @@ export class OffsetSet {
     }
     const flat: Array<number> = []
     for (let at = this.dense; at < this.top && flat.length < 2 * limit; ) {
-      const present = this.nextPresent(at)
+      const present = this.nextPresent(at, this.top)
       flat.push(at, present)
-      at = this.nextMissing(present)
+      at = this.nextMissing(present, OffsetRanges.END)
     }
     return OffsetRanges.fromSortedUnsafe(flat)
   }
@@ -277,61 +277,72 @@ export class OffsetSet {
     return copy
   }
 
-  /** The first offset from `offset` on that is in the set; {@link OffsetRanges.END} when there is none. */
-  private nextPresentFrom(offset: number): number {
-    if (offset >= this.dense) return offset < this.top ? this.nextPresent(offset) : OffsetRanges.END
+  /** The first offset from `offset` on that is in the set; `limit` or more when there is none below it. */
+  private nextPresentFrom(offset: number, limit: number): number {
+    if (offset >= this.dense) return offset < this.top ? this.nextPresent(offset, limit) : limit
     if (this.from < this.dense) return Math.max(offset, this.from)
-    return this.nextPresentFrom(this.dense)
+    return this.nextPresentFrom(this.dense, limit)
   }
 
-  /** The first offset from `offset` on that is not in the set. */
-  private nextMissingFrom(offset: number): number {
-    if (offset >= this.dense) return offset < this.top ? this.nextMissing(offset) : offset
+  /** The first offset from `offset` on that is not in the set; `limit` or more when there is none below it. */
+  private nextMissingFrom(offset: number, limit: number): number {
+    if (offset >= this.dense) return offset < this.top ? this.nextMissing(offset, limit) : offset
     return offset >= this.from ? this.dense : offset
   }
 
   /** As {@link nextPresentFrom}, for an offset from the watermark on, and below the highest. */
-  private nextPresent(offset: number): number {
+  private nextPresent(offset: number, limit: number): number {
     const { directory, pages } = this
-    const page = Math.floor(offset / PAGE)
-    if (directory.locate(page)) {
-      const payload = directory.payload
-      if (payload >= 0) return offset
-      const found = pages.nextPresent(positionOf(payload), offset - page * PAGE)
-      if (found < PAGE) return page * PAGE + found
-      directory.next()
+    let page = Math.floor(offset / PAGE)
+    let within = offset - page * PAGE
+    if (!directory.locate(page)) {
+      if (!directory.valid) return limit
+      page = directory.start
+      within = 0
     }
-    if (!directory.valid) return OffsetRanges.END
-    const { start, payload } = directory
-    return start * PAGE + (payload >= 0 ? 0 : pages.nextPresent(positionOf(payload), 0))
+    let begin = page * PAGE
+    while (begin < limit) {
+      const payload = directory.payload
+      if (payload >= 0) return begin + within
+      const end = Math.min(PAGE, limit - begin)
+      const found = pages.nextPresent(positionOf(payload), within, end)
+      if (found < end) return begin + found
+      if (!directory.next()) return limit
+      begin = directory.start * PAGE
+      within = 0
+    }
+    return limit
   }
 
   /** As {@link nextMissingFrom}, for an offset from the watermark on, and below the highest. */
-  private nextMissing(offset: number): number {
+  private nextMissing(offset: number, limit: number): number {
     const { directory, pages } = this
     let page = Math.floor(offset / PAGE)
     if (!directory.locate(page)) return offset
     let within = offset - page * PAGE
+    let begin = page * PAGE
     do {
       const payload = directory.payload
       if (payload >= 0) {
         page = payload
       } else {
-        const found = pages.nextMissing(positionOf(payload), within)
-        if (found < PAGE) return page * PAGE + found
+        const end = Math.min(PAGE, limit - begin)
+        const found = pages.nextMissing(positionOf(payload), within, end)
+        if (found < end) return begin + found
         page += 1
       }
+      begin = page * PAGE
       within = 0
-    } while (directory.next() && directory.start === page)
-    return page * PAGE
+    } while (begin < limit && directory.next() && directory.start === page)
+    return begin
   }
 
   private countPresent(from: number, to: number): number {
     let count = 0
-    for (let at = this.nextPresentFrom(from); at < to; ) {
-      const end = Math.min(to, this.nextMissingFrom(at))
+    for (let at = this.nextPresentFrom(from, to); at < to; ) {
+      const end = Math.min(to, this.nextMissingFrom(at, to))
       count += end - at
-      at = this.nextPresentFrom(end)
+      at = this.nextPresentFrom(end, to)
     }
     return count
   }
@@ -357,7 +368,7 @@ export class OffsetSet {
       this.dense = firstBegin
     }
     if (to > this.dense) added += this.insert(this.dense, to)
-    this.dense = this.nextMissing(to)
+    this.dense = this.nextMissing(to, OffsetRanges.END)
     this.dropBelowWatermark()
     return added
   }

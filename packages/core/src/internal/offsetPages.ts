@@ -65,13 +65,14 @@ const clearBits = (words: Int32Array, base: number, from: number, to: number): n
   return removed
 }
 
-/** The first bit from `from` on that is set (`flip` 0) or not (`flip` -1); {@link PAGE} when there is none. */
-const nextBit = (words: Int32Array, base: number, from: number, flip: 0 | -1): number => {
+/** The first bit from `from` on that is set (`flip` 0) or not (`flip` -1); `limit` or more when none is below it. */
+const nextBit = (words: Int32Array, base: number, from: number, limit: number, flip: 0 | -1): number => {
   let index = from >>> 5
+  const last = (limit - 1) >>> 5
   let word = (words[base + index] ^ flip) & (-1 << (from & 31))
   while (word === 0) {
+    if (index >= last) return limit
     index += 1
-    if (index === WORDS_PER_BITMAP) return PAGE
     word = words[base + index] ^ flip
   }
   return (index << 5) + 31 - Math.clz32(word & -word)
@@ -266,21 +267,21 @@ export class OffsetPages {
     return at < end && words[at] >>> 16 <= offset
   }
 
-  /** The first offset of the page, from `from` on, that is in it; {@link PAGE} when there is none. */
-  nextPresent(position: number, from: number): number {
+  /** The first offset of the page, from `from` on, that is in it; `limit` or more when there is none below. */
+  nextPresent(position: number, from: number, limit: number): number {
     const { words } = this
     const header = words[position]
-    if (kindOf(header) === BITMAP) return nextBit(words, position + 1, from, 0)
+    if (kindOf(header) === BITMAP) return nextBit(words, position + 1, from, limit, 0)
     const end = position + 1 + runsOf(header)
     const at = this.runEndingAfter(position + 1, end, from)
-    return at === end ? PAGE : Math.max(from, words[at] >>> 16)
+    return at === end ? limit : Math.max(from, words[at] >>> 16)
   }
 
-  /** The first offset of the page, from `from` on, that is not in it; {@link PAGE} when there is none. */
-  nextMissing(position: number, from: number): number {
+  /** The first offset of the page, from `from` on, that is not in it; `limit` or more when there is none below. */
+  nextMissing(position: number, from: number, limit: number): number {
     const { words } = this
     const header = words[position]
-    if (kindOf(header) === BITMAP) return nextBit(words, position + 1, from, -1)
+    if (kindOf(header) === BITMAP) return nextBit(words, position + 1, from, limit, -1)
     const end = position + 1 + runsOf(header)
     const at = this.runEndingAfter(position + 1, end, from)
     return at === end || words[at] >>> 16 > from ? from : words[at] & 0xffff
