@@ -77,12 +77,17 @@ export interface MemberEvents {
    * of it is delivered until it was `seek`ed and `resume`d; what is not in `assignment` was taken away.
    */
   readonly onAssignment: (assignment: Assignment) => void
+  /**
+   * To hold more back, `pause` the partition within this call: then nothing more of it is fetched, and a `resume`
+   * that follows soon costs no wait.
+   */
   readonly onBatch: (batch: RecordBatch) => void
   /** The coordinator has just acknowledged a heartbeat (or a join). */
   readonly onHeartbeat: () => void
   /**
    * The member is out of its group, or can't know that it is still in: nothing is delivered, nothing can be
-   * committed. Where `rejoins` is set, an `onAssignment` or another `onEnd` follows; else this is the last call.
+   * committed. Where `rejoins` is set, an `onAssignment` or another `onEnd` follows; else this is the last call. A
+   * crash may be told twice: first that it happened (`disconnected`), and once it is known, why (`crashed`).
    */
   readonly onEnd: (end: MemberEnd) => void
 }

@@ -160,6 +160,24 @@ const endableSockets = (factory: ISocketFactory) => {
   return { socketFactory, destroySockets }
 }
 
+/** One pass over the addresses; trying again, and saying so, is `withRetry`'s part. */
+const onePass = (brokers: ReadonlyArray<string>): NonNullable<KafkaConfig["retry"]> => ({
+  retries: Math.max(1, brokers.length - 1),
+  initialRetryTime: 50,
+  maxRetryTime: 100,
+  factor: 0,
+  multiplier: 1
+})
+
+/** A member rides out a blink; what lasts longer ends its session, and is seen. */
+const aBlink: NonNullable<KafkaConfig["retry"]> = {
+  retries: 3,
+  initialRetryTime: 100,
+  maxRetryTime: 1_000,
+  factor: 0.2,
+  multiplier: 2
+}
+
 const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<KafkaClient["Service"], KafkaError, Scope.Scope> {
@@ -176,25 +194,21 @@ const make = Effect.fnUntraced(function* (
     connectionTimeout: options.connectionTimeoutMillis ?? 3_000,
     requestTimeout: options.requestTimeoutMillis ?? 30_000,
     logLevel: logLevels[options.logLevel ?? "warn"],
-    logCreator: makeLogCreator(yield* Effect.context<never>()),
-    // One pass over the addresses; trying again, and saying so, is `withRetry`'s part.
-    retry: {
-      retries: Math.max(1, brokers.length - 1),
-      initialRetryTime: 50,
-      maxRetryTime: 100,
-      factor: 0,
-      multiplier: 1
-    }
+    logCreator: makeLogCreator(yield* Effect.context<never>())
   }
   const userFactory = options.socketFactory ?? defaultSocketFactory
   return yield* makeClient({
     ...settings(options),
     brokers,
-    kafka: new kafkajs.Kafka({ ...config, socketFactory: userFactory }),
+    kafka: new kafkajs.Kafka({ ...config, socketFactory: userFactory, retry: onePass(brokers) }),
     makeMemberKafka: () =>
       Effect.sync((): MemberKafka => {
         const { socketFactory, destroySockets } = endableSockets(userFactory)
-        return { kafka: new kafkajs.Kafka({ ...config, socketFactory }), destroySockets, release: () => {} }
+        return {
+          kafka: new kafkajs.Kafka({ ...config, socketFactory, retry: aBlink }),
+          destroySockets,
+          release: () => {}
+        }
       })
   })
 })

@@ -1,4 +1,4 @@
-import { Cause, Deferred, Effect, type Scope } from "effect"
+import { Cause, Deferred, Effect } from "effect"
 import type { GroupMember, KafkaClient, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
 import type { KafkaError } from "../KafkaErrors.ts"
 import { type Committed, type Group, Member, partitionKey } from "./inProcessGroup.ts"

@@ -35,20 +35,20 @@ export const makeAdmin = Effect.fnUntraced(function* (
     return admin
   })
 
-  const ask = <A>(
+  const askOnce = <A>(
     operation: string,
     topics: ReadonlyArray<string>,
     question: (admin: Admin) => Promise<A>
   ): Effect.Effect<A, KafkaError> =>
-    withRetry(
-      connection,
-      connecting
-        .withPermits(1)(connect(operation))
-        .pipe(
-          Effect.flatMap((admin) => call(() => question(admin), { operation, brokers, topics })),
-          Effect.tapError(() => disconnect)
-        )
-    )
+    connecting
+      .withPermits(1)(connect(operation))
+      .pipe(
+        Effect.flatMap((admin) => call(() => question(admin), { operation, brokers, topics })),
+        Effect.tapError(() => disconnect)
+      )
+
+  const ask: typeof askOnce = (operation, topics, question) =>
+    withRetry(connection, askOnce(operation, topics, question))
 
   const unknownPartition = (operation: string, { topic, partition }: TopicPartition) =>
     new KafkaError({
@@ -131,19 +131,21 @@ export const makeAdmin = Effect.fnUntraced(function* (
   })
 
   const createTopic = Effect.fnUntraced(function* (topic: TopicToCreate): Effect.fn.Return<void, KafkaError> {
+    const operation = "createTopics"
+    const topics = [topic.topic]
     const configEntries = Object.entries(topic.config ?? {}).map(([name, value]) => ({ name, value }))
-    yield* ask("createTopics", [topic.topic], (admin) =>
-      admin.createTopics({ topics: [{ topic: topic.topic, numPartitions: topic.partitions, configEntries }] })
-    ).pipe(
-      Effect.catchIf(
-        (error) => connection.allowAutoTopicCreation && error.reason === "Unsupported",
-        () => touch("createTopics", [topic.topic])
-      )
-    )
+    const create = (admin: Admin) =>
+      admin.createTopics({
+        topics: [{ topic: topic.topic, numPartitions: topic.partitions, configEntries }]
+      })
+    // Brokers that only create topics by being asked for them (librdkafka's mock cluster) have no controller.
+    yield* connection.allowAutoTopicCreation
+      ? Effect.catch(askOnce(operation, topics, create), () => touch(operation, topics))
+      : ask(operation, topics, create)
     // A created topic is known to the controller first, and to the other brokers a moment later.
     yield* withRetry(
       connection,
-      partitionCounts([topic.topic], "createTopics"),
+      partitionCounts(topics, operation),
       (error) => error.reason === "UnknownTopic"
     )
   })

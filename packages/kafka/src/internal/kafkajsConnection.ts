@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import type { Kafka } from "kafkajs"
-import type { KafkaError } from "../KafkaErrors.ts"
+import type { KafkaError, KafkaErrorReason } from "../KafkaErrors.ts"
 import { type ErrorContext, toKafkaError } from "./kafkajsErrors.ts"
 
 /** How often and how fast an operation is tried again, before its error is handed on. */
@@ -35,11 +35,18 @@ export interface MemberKafka {
   readonly release: () => void
 }
 
-/** The pause after the given attempt (from 1), doubling, with a fifth of jitter so that members don't march in step. */
+/** The pause after the given attempt (from 1): doubling, less up to a third, so that members don't march in step. */
 export const delayMillisAfter = (retry: RetryBounds, attempt: number): number => {
   const delay = Math.min(retry.initialDelayMillis * 2 ** (attempt - 1), retry.maxDelayMillis)
-  return Math.round(delay * (0.8 + 0.4 * Math.random()))
+  return Math.round(delay * (1 - Math.random() / 3))
 }
+
+/** A cluster that has just started, or elects a leader: worth a line, but no alarm. */
+export const settling: ReadonlySet<KafkaErrorReason> = new Set([
+  "CoordinatorNotReady",
+  "PartitionNotReady",
+  "UnknownTopic"
+])
 
 /** Tries again what may succeed later, within the bounds, and says so each time. */
 export const withRetry = <A, R>(
@@ -52,7 +59,8 @@ export const withRetry = <A, R>(
     Effect.catch(effect, (error) => {
       if (count >= retry.attempts || !shouldRetry(error)) return Effect.fail(error)
       const delayMillis = delayMillisAfter(retry, count)
-      return Effect.logWarning(
+      const write = settling.has(error.reason) ? Effect.logInfo : Effect.logWarning
+      return write(
         `Kafka: ${error.operation} at ${error.brokers.join(", ")} failed (attempt ${count} of ${retry.attempts}): ` +
           `${error.reason}: ${error.detail}; trying again in ${delayMillis} ms`
       ).pipe(Effect.andThen(Effect.sleep(delayMillis)), Effect.andThen(attempt(count + 1)))

@@ -16,15 +16,17 @@ export const logLevels: Readonly<Record<LogLevel, logLevel>> = {
 
 /**
  * What kafkajs says here comes back to us as an error as well, which is then reported with the operation that it
- * made fail, or is no news: a rebalance, a coordinator that loads, a connection that is tried again.
+ * made fail, or is no news: a rebalance, a coordinator that loads, a connection that is tried again. Of an offset out of range
+ * the batch tells, by where it begins.
  */
-const saidTwice: ReadonlySet<string> = new Set(["Connection", "BrokerPool", "RequestQueue", "Cluster"])
-const harmless = [
-  /^The group is rebalancing/,
-  /^Crash:/,
-  /^Restarting the consumer/,
-  /^Failed to send messages/
-]
+const saidTwice: ReadonlySet<string> = new Set([
+  "Connection",
+  "BrokerPool",
+  "RequestQueue",
+  "Cluster",
+  "Producer"
+])
+const harmless = [/^Offset out of range/, /^The group is rebalancing/, /^Crash:/, /^Restarting the consumer/]
 
 /** Puts what kafkajs logs into Effect's log. */
 export const makeLogCreator =

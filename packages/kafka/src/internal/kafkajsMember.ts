@@ -2,7 +2,7 @@ import { Deferred, Effect, type Scope } from "effect"
 import type { GroupMember, MemberEnd, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError, type KafkaErrorReason } from "../KafkaErrors.ts"
 import type { AdminOperations } from "./kafkajsAdmin.ts"
-import { type Connection, call, delayMillisAfter, withRetry } from "./kafkajsConnection.ts"
+import { type Connection, call, delayMillisAfter, settling, withRetry } from "./kafkajsConnection.ts"
 import { toKafkaError } from "./kafkajsErrors.ts"
 import { Session, type SessionEnd } from "./kafkajsSession.ts"
 import { validateMemberOptions } from "./memberOptions.ts"
@@ -45,15 +45,19 @@ class Membership {
         topics: this.options.topics
       })
       // Before the first join it is the caller who waits, and who must learn of it; later on an outage is sat out.
-      const rejoins = error.retriable && (this.#hasJoined || failures < retry.attempts)
+      // Brokers that have just started may not know their topics yet, so a topic is not given up at once either.
+      const bounded = !this.#hasJoined || !error.retriable
+      const mayPass = error.retriable || (this.#hasJoined && error.reason === "UnknownTopic")
+      const rejoins = mayPass && (!bounded || failures < retry.attempts)
       this.tellEnd({ reason: "crashed", error, rejoins })
       if (!rejoins) {
         Deferred.doneUnsafe(this.joined, Effect.fail(error))
         return
       }
       const delayMillis = delayMillisAfter(retry, failures)
-      const bound = this.#hasJoined ? "" : ` of ${retry.attempts}`
-      yield* Effect.logWarning(
+      const bound = bounded ? ` of ${retry.attempts}` : ""
+      const write = settling.has(error.reason) ? Effect.logInfo : Effect.logWarning
+      yield* write(
         `Kafka: group "${this.options.groupId}": ${error.reason} at ${error.brokers.join(", ")}: ${error.detail}; ` +
           `joining again in ${delayMillis} ms (failure ${failures}${bound})`
       )
@@ -94,11 +98,12 @@ class Membership {
     session.run().catch((error: unknown) => {
       session.end(error instanceof Error ? error : new Error(String(error)))
     })
-    const end = yield* Deferred.await(ended)
-    this.session = undefined
-    this.#destroySockets = undefined
-    release()
-    return end
+    const forget = Effect.sync(() => {
+      this.session = undefined
+      this.#destroySockets = undefined
+      release()
+    })
+    return yield* Effect.ensuring(Deferred.await(ended), forget)
   })
 
   /** Leaves the group. Where kafkajs does not get it done in time, its connections are cut. */

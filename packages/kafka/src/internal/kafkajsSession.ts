@@ -54,6 +54,8 @@ export class Session {
   /** Resolved at the first fetch, or at the end if there is none. */
   readonly #firstFetch: Promise<void>
   readonly #resolveFirstFetch: () => void
+  /** Whether kafkajs has stopped by itself: a crash, of which it tells later. Its methods throw from then on. */
+  #lost = false
   #leaving = false
   #ended = false
   /** kafkajs's own commit, without the retries which could carry an old commit over into a new generation. */
@@ -130,7 +132,7 @@ export class Session {
 
   /** Whether this session is a member of the group, as far as it knows. */
   isIn(): boolean {
-    return this.#joined && !this.#leaving && !this.#ended
+    return this.#joined && !this.#lost && !this.#leaving && !this.#ended
   }
 
   isAssigned({ topic, partition }: TopicPartition): boolean {
@@ -231,7 +233,9 @@ export class Session {
 
   #lose(): void {
     this.#letAllGo()
-    if (this.isIn()) this.#onLost()
+    if (!this.isIn()) return
+    this.#lost = true
+    this.#onLost()
   }
 
   #letAllGo(): void {
