@@ -1,4 +1,7 @@
+export * from "./ConsumerErrors.ts"
 export * as InProcessKafka from "./InProcessKafka.ts"
 export * from "./KafkaClient.ts"
+export * as KafkaConsumer from "./KafkaConsumer.ts"
 export * from "./KafkaErrors.ts"
 export * as KafkaJs from "./KafkaJs.ts"
+export * as PositionRules from "./PositionRules.ts"

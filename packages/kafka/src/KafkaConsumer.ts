@@ -1,0 +1,200 @@
+/**
+ * A Kafka consumer whose records take effect once: it owns each of its partitions by an open-ended claim, skips what
+ * is completed, runs handlers beside each other and in order within one key, completes what they have done, and
+ * commits how far that reaches without a gap, never beyond.
+ *
+ * The store's progress decides where a partition goes on; Kafka's commits are for lag tools and for migration (see
+ * `PositionRules`). A partition that the group takes away is drained and given back at once; after a crash its next
+ * owner begins when the lease ends.
+ */
+import { IdempotencyStore, type InvalidInput, OffsetStore } from "@tidemark/core"
+import { Cause, Clock, type Duration, Effect, Exit, Layer, Scheduler } from "effect"
+import type { Counters } from "./internal/consumer/counters.ts"
+import { Engine } from "./internal/consumer/Engine.ts"
+import type { ConsumerFailure } from "./internal/consumer/environment.ts"
+import type { Order } from "./internal/consumer/Lanes.ts"
+import type { Phase } from "./internal/consumer/Partition.ts"
+import { type Bounds, readSettings } from "./internal/consumer/settings.ts"
+import { KafkaClient, type KafkaRecord } from "./KafkaClient.ts"
+
+export type { Bounds, ConsumerFailure, Counters, Order, Phase }
+
+/** What a handler may know of the claim under which it runs. */
+export interface RecordClaim {
+  /** The stream of the record's partition, as the store calls it. */
+  readonly stream: string
+  readonly claimId: string
+  /**
+   * The fencing token of the partition's owner: greater than that of every earlier owner. A database that keeps the
+   * greatest token it has seen for a stream, and refuses smaller ones, turns away what an owner writes that has lost
+   * its claim without noticing.
+   */
+  readonly token: number
+  /** The fencing token of the claim on the record's id; `undefined` for a record without one. */
+  readonly keyToken: number | undefined
+}
+
+export interface ConsumerOptions<E, R> {
+  /** At least one. */
+  readonly topics: ReadonlyArray<string>
+  readonly groupId: string
+  /**
+   * Processes one record. Its success completes the record. Its failure stops the consumer with that failure, and the
+   * record stays undone: nothing is passed over. It is interrupted when its partition is lost.
+   */
+  readonly handler: (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  /**
+   * The record's idempotency key, where the same message may come at several offsets (a producer that retries, a
+   * topic written by several): 1 to 1,024 bytes, remembered in the namespace of the group for the retention time.
+   * `undefined`: the position alone counts.
+   */
+  readonly identify?: ((record: KafkaRecord) => string | undefined) | undefined
+  /** Which records of a partition keep their order: those with the same `key` (default), all, or none. */
+  readonly order?: Order
+  /** How many records are at work at once, over all partitions; 16 by default. */
+  readonly concurrency?: number
+  /** Names the cluster in the streams' names; needed only where one store serves equal groups on several clusters. */
+  readonly cluster?: string
+  /** A label for people, in listings of claims. Default: host and process id. */
+  readonly owner?: string
+  /** Where to begin what the group has never read; `earliest` by default. */
+  readonly start?: "earliest" | "latest"
+  /** What to do with a record whose id another owner has at work: wait until it has settled. The others go on. */
+  readonly whenInFlight?: "wait"
+  /** When the group has committed and a durable store knows nothing: `stop` (default), or `resume` at the commit. */
+  readonly whenStoreLost?: "stop" | "resume"
+  /** At one of these a partition pauses, until it is at half of it. */
+  readonly bounds?: Partial<Bounds>
+  /** How long a member may be silent before the group takes its partitions away; 30 s by default. */
+  readonly sessionTimeout?: Duration.Input
+  /** How long a claim lasts unless renewed. Default, and at most: the session timeout. */
+  readonly lease?: Duration.Input
+  /**
+   * How long records at work may go on when their partition is taken away or the consumer stops; then they are
+   * interrupted. Default: half a lease, at most 10 s.
+   */
+  readonly drainTimeout?: Duration.Input
+  /** How often watermarks are committed; 1 s by default. */
+  readonly commitInterval?: Duration.Input
+  /** How long a completed id is remembered. Default: the store's. */
+  readonly retention?: Duration.Input
+}
+
+/** Where one partition stands. */
+export interface PartitionStatus {
+  readonly topic: string
+  readonly partition: number
+  readonly phase: Phase
+  /** The offset at which the next record is expected; `undefined` until the partition is ours. */
+  readonly position: number | undefined
+  /** Everything below is completed; `undefined` until the partition is ours. */
+  readonly watermark: number | undefined
+  /** Records received, or known to be absent, that are not completed in the store. */
+  readonly unfinished: number
+  /** Records received whose handlers have not ended. */
+  readonly inFlight: number
+  /** Records whose handlers are at work. */
+  readonly running: number
+  /** Whether it is paused at a bound. */
+  readonly paused: boolean
+  /** How far the watermark is behind the log's end, as the last fetch told it. */
+  readonly lag: number | undefined
+}
+
+/** A snapshot of a consumer. */
+export interface ConsumerStatus {
+  readonly counters: Readonly<Counters>
+  readonly partitions: ReadonlyArray<PartitionStatus>
+  /** Records at work, over all partitions. */
+  readonly running: number
+}
+
+/** A consumer, not yet started. */
+export interface KafkaConsumer<E, R> {
+  /**
+   * Consumes until it is interrupted, or until something fails. Either way it then starts no record any more, lets
+   * those at work end (for the drain timeout), completes and commits what is done, gives its partitions back and
+   * leaves the group.
+   */
+  readonly run: Effect.Effect<never, E | ConsumerFailure, R | KafkaClient | OffsetStore | IdempotencyStore>
+  /** How it stands now, or stood when it ended; `undefined` before its first run. */
+  readonly status: Effect.Effect<ConsumerStatus | undefined>
+}
+
+/**
+ * A consumer with a handle on what it does.
+ *
+ * Fails with `InvalidInput`, naming the option, its value and what is allowed, before anything starts.
+ *
+ * @example
+ * const consumer = yield* KafkaConsumer.make({ topics: ["orders"], groupId: "billing", handler: charge })
+ * yield* Effect.forkScoped(consumer.run)
+ * const status = yield* consumer.status
+ */
+export const make = <E, R>(
+  options: ConsumerOptions<E, R>
+): Effect.Effect<KafkaConsumer<E, R>, InvalidInput> =>
+  Effect.map(
+    Effect.try({ try: () => readSettings(options), catch: (error) => error as InvalidInput }),
+    (settings): KafkaConsumer<E, R> => {
+      let latest: Engine<E, R> | undefined
+      return {
+        status: Effect.sync(() => latest?.status()),
+        run: Effect.scoped(
+          Effect.gen(function* () {
+            const engine = new Engine<E, R>(settings, {
+              client: yield* KafkaClient,
+              offsets: yield* OffsetStore,
+              keys: yield* IdempotencyStore,
+              context: yield* Effect.context<R>(),
+              clock: yield* Clock.Clock,
+              scheduler: yield* Scheduler.Scheduler
+            })
+            latest = engine
+            return yield* engine.run
+          })
+        )
+      }
+    }
+  )
+
+/**
+ * Consumes until it is interrupted, or until something fails: the handler, the store, the brokers, or a position that
+ * only a person can judge. Then it drains, completes, commits, releases and leaves.
+ *
+ * @example
+ * const program = KafkaConsumer.run({
+ *   topics: ["orders"],
+ *   groupId: "billing",
+ *   concurrency: 64,
+ *   identify: (record) => record.headers["order-id"]?.toString(),
+ *   handler: (record, claim) => charge(JSON.parse(String(record.value)), claim.token)
+ * })
+ * program.pipe(Effect.provide([KafkaJs.layer({ brokers: ["localhost:9092"] }), MemoryStore.layer()]))
+ */
+export const run = <E, R>(
+  options: ConsumerOptions<E, R>
+): Effect.Effect<
+  never,
+  E | ConsumerFailure | InvalidInput,
+  R | KafkaClient | OffsetStore | IdempotencyStore
+> => Effect.flatMap(make(options), (consumer) => consumer.run)
+
+/**
+ * A consumer that runs for as long as the layer does. Bad options fail the layer. A failure later on ends the consumer
+ * and is logged as an error; a program that must end with it uses {@link run}.
+ */
+export const layer = <E, R>(
+  options: ConsumerOptions<E, R>
+): Layer.Layer<never, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore> =>
+  Layer.effectDiscard(
+    Effect.flatMap(make(options), (consumer) =>
+      Effect.forkScoped(
+        Effect.onExit(consumer.run, (exit) =>
+          Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+            ? Effect.logError(`tidemark: the consumer of group "${options.groupId}" has stopped`, exit.cause)
+            : Effect.void
+        )
+      )
+    )
+  )

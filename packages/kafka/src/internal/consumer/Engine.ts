@@ -1,0 +1,315 @@
+/**
+ * One run of a consumer: what it hears from its group, the partitions it has, its commits, and its end.
+ */
+import type { IdempotencyStoreService, OffsetStoreService } from "@tidemark/core"
+import {
+  Cause,
+  type Clock,
+  type Context,
+  Deferred,
+  Effect,
+  type Fiber,
+  type Scheduler,
+  type Scope
+} from "effect"
+import type {
+  Assignment,
+  GroupMember,
+  KafkaClient,
+  MemberEnd,
+  RecordBatch,
+  TopicPartition
+} from "../../KafkaClient.ts"
+import type { ConsumerStatus } from "../../KafkaConsumer.ts"
+import type { KafkaError } from "../../KafkaErrors.ts"
+import { metadata } from "../../PositionRules.ts"
+import { readKafka } from "./acquire.ts"
+import { type Counters, makeCounters } from "./counters.ts"
+import type { ConsumerFailure, Environment } from "./environment.ts"
+import { Partition } from "./Partition.ts"
+import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
+import type { Settings } from "./settings.ts"
+import { Workers } from "./Workers.ts"
+import { monotonicMillis } from "./waiting.ts"
+
+/** How long a fetch waits for data: how late a `resume` takes effect at worst. */
+const maxWaitMillis = 250
+
+/** How long a rebalance waits for its members. */
+const rebalanceTimeoutMillis = 60_000
+
+/** How long the last commit may take: it is advisory, and others wait for the partitions. */
+const lastCommitMillis = 5_000
+
+const keyOf = ({ partition, topic }: TopicPartition): string => `${partition}/${topic}`
+
+export interface EngineServices<R> {
+  readonly client: KafkaClient["Service"]
+  readonly offsets: OffsetStoreService
+  readonly keys: IdempotencyStoreService
+  readonly context: Context.Context<R>
+  readonly clock: Clock.Clock
+  readonly scheduler: Scheduler.Scheduler
+}
+
+export class Engine<E, R> {
+  readonly counters: Counters = makeCounters()
+  private readonly settings: Settings<E, R>
+  private readonly services: EngineServices<R>
+  private readonly environment: Environment
+  private readonly ring: KeyRing | undefined
+  private readonly workers: Workers<E, R>
+  private readonly failure = Deferred.makeUnsafe<never, unknown>()
+  private readonly fork: <A, E2>(effect: Effect.Effect<A, E2>) => Fiber.Fiber<A, E2>
+  /** The partitions of the latest assignment that we have or are getting. */
+  private readonly partitions = new Map<string, Partition>()
+  /** Partitions that were taken away, until they are released. */
+  private readonly leaving = new Set<Fiber.Fiber<unknown, unknown>>()
+  private assigned = new Map<string, TopicPartition>()
+  private initialCounts: ReadonlyMap<string, number> = new Map()
+  private member: GroupMember | undefined
+  private lastHeartbeat = Number.NEGATIVE_INFINITY
+  private ended = false
+  private stopping = false
+
+  constructor(settings: Settings<E, R>, services: EngineServices<R>) {
+    this.settings = settings
+    this.services = services
+    const { client, clock, context, keys, offsets, scheduler } = services
+    const dispatcher = scheduler.makeDispatcher()
+    this.fork = Effect.runForkWith(context)
+    this.ring = settings.identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
+    const fail = (cause: Cause.Cause<unknown>): void => this.fail(cause)
+    this.workers = new Workers({
+      concurrency: settings.concurrency,
+      handler: settings.handler,
+      context,
+      dispatcher,
+      onFailure: (partition, tile, cause) => {
+        fail(cause)
+        partition.onFailed(tile)
+      }
+    })
+    this.environment = {
+      settings: settings as unknown as Settings<unknown, never>,
+      client,
+      offsets,
+      keys,
+      clock,
+      dispatcher,
+      fail,
+      counters: this.counters,
+      fork: this.fork,
+      initialPartitions: (topic) => this.initialCounts.get(topic) ?? 0,
+      isOurs: (partition) => this.isOurs(partition),
+      activate: (partition, spread) => this.workers.activate(partition, spread),
+      revoke: (partition, tile) => this.workers.revoke(partition, tile),
+      pause: (partition) => this.member?.pause([partition]),
+      resume: (partition) => this.member?.resume([partition]),
+      seek: (partition, offset) => this.member?.seek(partition, offset),
+      onLost: (partition) => this.onLost(partition)
+    }
+  }
+
+  /** Runs until it is interrupted or something fails; then lets go of everything, in order. */
+  readonly run: Effect.Effect<never, E | ConsumerFailure, Scope.Scope> = Effect.suspend(() =>
+    Effect.gen({ self: this }, function* () {
+      const { client } = this.services
+      const { groupId, sessionTimeoutMillis, topics } = this.settings
+      this.initialCounts = yield* client.partitionCounts(topics)
+      // Leaving the group comes after the shutdown, since scopes close in reverse.
+      this.member = yield* client.join({
+        groupId,
+        topics,
+        sessionTimeoutMillis,
+        rebalanceTimeoutMillis: Math.max(rebalanceTimeoutMillis, sessionTimeoutMillis),
+        heartbeatIntervalMillis: Math.max(1, Math.floor(sessionTimeoutMillis / 10)),
+        maxWaitMillis: Math.min(maxWaitMillis, sessionTimeoutMillis),
+        events: {
+          onAssignment: (assignment) => this.onAssignment(assignment),
+          onBatch: (batch) => this.onBatch(batch),
+          onHeartbeat: () => this.onHeartbeat(),
+          onEnd: (end) => this.onEnd(end)
+        }
+      })
+      yield* Effect.addFinalizer(() => this.shutdown)
+      for (const partition of this.partitions.values()) partition.read()
+      return yield* Effect.raceFirst(Deferred.await(this.failure), this.commitAtIntervals)
+    }).pipe(Effect.onExit(() => this.shutdown))
+  ) as Effect.Effect<never, E | ConsumerFailure, Scope.Scope>
+
+  private fail(cause: Cause.Cause<unknown>): void {
+    Deferred.doneUnsafe(this.failure, Effect.failCause(cause))
+  }
+
+  // --- what the group says
+
+  private onAssignment({ partitions }: Assignment): void {
+    this.ended = false
+    if (this.stopping) return
+    this.counters.rebalances++
+    this.assigned = new Map(partitions.map((partition) => [keyOf(partition), partition]))
+    for (const [key, partition] of this.partitions) {
+      if (this.assigned.has(key)) {
+        partition.remindKeeper()
+        partition.read()
+      } else {
+        this.partitions.delete(key)
+        this.letGo(partition)
+      }
+    }
+    this.getMissing()
+  }
+
+  private onBatch(batch: RecordBatch): void {
+    this.partitions.get(keyOf(batch))?.onBatch(batch)
+  }
+
+  private onHeartbeat(): void {
+    const now = monotonicMillis(this.services.clock)
+    const wasStale = now - this.lastHeartbeat >= this.settings.sessionTimeoutMillis
+    this.lastHeartbeat = now
+    if (!wasStale || this.stopping) return
+    for (const partition of this.partitions.values()) partition.remindKeeper()
+    this.getMissing()
+  }
+
+  private onEnd({ error, reason, rejoins }: MemberEnd): void {
+    this.ended = true
+    if (rejoins || this.stopping) return
+    this.fail(
+      error === undefined
+        ? Cause.die(new Error(`the Kafka member of group "${this.settings.groupId}" has ended: ${reason}`))
+        : Cause.fail(error)
+    )
+  }
+
+  private isOurs(partition: Partition): boolean {
+    return (
+      !this.ended &&
+      this.partitions.get(keyOf(partition)) === partition &&
+      monotonicMillis(this.services.clock) - this.lastHeartbeat < this.settings.sessionTimeoutMillis
+    )
+  }
+
+  // --- partitions
+
+  /** Begins to claim what is assigned and not had. */
+  private getMissing(): void {
+    const { clock } = this.services
+    const isStale = monotonicMillis(clock) - this.lastHeartbeat >= this.settings.sessionTimeoutMillis
+    if (this.stopping || this.ended || isStale) return
+    const missing: Array<Partition> = []
+    for (const [key, place] of this.assigned) {
+      if (this.partitions.has(key)) continue
+      const partition = new Partition(this.environment, this.ring, place)
+      this.partitions.set(key, partition)
+      missing.push(partition)
+    }
+    if (missing.length === 0) return
+    const begin = Effect.map(readKafka(this.environment, missing), (readings) => {
+      for (let index = 0; index < missing.length; index++) missing[index].begin(readings[index])
+    })
+    this.fork(Effect.catchCause(begin, (cause) => Effect.sync(() => this.fail(cause))))
+  }
+
+  private letGo(partition: Partition): void {
+    partition.stopStarting()
+    const fiber = this.fork(Effect.andThen(partition.drain, partition.release))
+    this.leaving.add(fiber)
+    fiber.addObserver(() => this.leaving.delete(fiber))
+  }
+
+  /** Its claim was lost while the group still counts it as ours: it is claimed anew. */
+  private onLost(partition: Partition): void {
+    const key = keyOf(partition)
+    if (this.partitions.get(key) !== partition) return
+    this.partitions.delete(key)
+    this.getMissing()
+  }
+
+  // --- commits
+
+  private readonly commitAtIntervals: Effect.Effect<never> = Effect.suspend(() =>
+    Effect.forever(
+      Effect.andThen(
+        Effect.sleep(this.settings.commitIntervalMillis),
+        Effect.suspend(() => this.commit)
+      )
+    )
+  )
+
+  /** Tells Kafka how far each partition has come. Advisory: a failure costs nothing but lag figures for a while. */
+  private readonly commit: Effect.Effect<void> = Effect.suspend(() => {
+    const due = [...this.partitions.values()].flatMap((partition) => {
+      const { toCommit } = partition
+      return toCommit === undefined ? [] : [{ partition, ...toCommit }]
+    })
+    const { member } = this
+    if (due.length === 0 || member === undefined || this.ended) return Effect.void
+    const commits = due.map(({ epoch, offset, partition }) => ({
+      topic: partition.topic,
+      partition: partition.partition,
+      offset,
+      metadata: metadata(epoch)
+    }))
+    return Effect.matchEffect(member.commit(commits), {
+      onSuccess: () =>
+        Effect.sync(() => {
+          this.counters.commits++
+          for (const { done } of due) done()
+        }),
+      onFailure: (error) => this.onCommitFailure(error)
+    })
+  })
+
+  private onCommitFailure(error: KafkaError): Effect.Effect<void> {
+    this.counters.commitFailures++
+    const rebalanced =
+      error.reason === "StaleMember" || error.reason === "NotAssigned" || error.reason === "MemberEnded"
+    return rebalanced
+      ? Effect.void
+      : Effect.logWarning(
+          `tidemark: a commit failed, and is tried again at the next interval: ${error.message}`
+        )
+  }
+
+  // --- the end
+
+  /** Pause, drain, complete, commit, release. Leaving the group follows. */
+  private readonly shutdown: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.stopping) return Effect.void
+    this.stopping = true
+    const partitions = [...this.partitions.values()]
+    this.member?.pause(partitions)
+    this.workers.stop()
+    for (const partition of partitions) partition.stopStarting()
+    const inAll = (act: (partition: Partition) => Effect.Effect<void>) =>
+      Effect.forEach(partitions, act, { concurrency: "unbounded", discard: true })
+    return inAll((partition) => partition.drain).pipe(
+      Effect.andThen(
+        Effect.timeoutOrElse(this.commit, { duration: lastCommitMillis, orElse: () => Effect.void })
+      ),
+      Effect.andThen(inAll((partition) => partition.release)),
+      Effect.andThen(this.awaitLeaving)
+    )
+  })
+
+  private readonly awaitLeaving: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.forEach(
+      [...this.leaving],
+      (fiber) => Effect.callback<void>((resume) => void fiber.addObserver(() => resume(Effect.void))),
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+
+  // --- for people
+
+  status(): ConsumerStatus {
+    return {
+      counters: { ...this.counters },
+      partitions: [...this.partitions.values()].map((partition) => partition.status()),
+      running: this.workers.busy
+    }
+  }
+}

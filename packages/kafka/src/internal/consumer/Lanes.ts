@@ -1,0 +1,120 @@
+/**
+ * Which records may run beside each other. A lane holds one record at work at a time, the others behind it in their
+ * order: one lane for each key, or one for the partition, or none at all.
+ */
+import type { KafkaRecord } from "../../KafkaClient.ts"
+
+/** Which records of a partition keep their order: those with the same key, all, or none. */
+export type Order = "key" | "partition" | "none"
+
+/** The tiles that wait for a lane which is in use; almost always none, so made when there is one. */
+class Queue {
+  private readonly tiles: Array<number>
+  private at = 0
+
+  constructor(first: number) {
+    this.tiles = [first]
+  }
+
+  push(tile: number): void {
+    this.tiles.push(tile)
+  }
+
+  /** -1 when there is none. */
+  shift(): number {
+    if (this.at === this.tiles.length) return -1
+    const tile = this.tiles[this.at++]
+    if (this.at > 1_024 && this.at * 2 > this.tiles.length) {
+      this.tiles.splice(0, this.at)
+      this.at = 0
+    }
+    return tile
+  }
+
+  rest(): ReadonlyArray<number> {
+    return this.tiles.slice(this.at)
+  }
+}
+
+/** Keys are compared byte by byte: latin1 maps bytes to characters one to one. */
+const nameOf = (key: Buffer): string => key.toString("latin1")
+
+export class Lanes {
+  private readonly order: Order
+  /** The lanes in use by key, and who waits for them: `null` for nobody. */
+  private readonly byKey = new Map<string, Queue | null>()
+  /** Whether the partition's one lane is in use. */
+  private inUse = false
+  /** Tiles that hold their lane and have not started. */
+  private ready: Array<number> = []
+
+  constructor(order: Order) {
+    this.order = order
+  }
+
+  /** Whether any record ever waits for another. */
+  get exist(): boolean {
+    return this.order !== "none"
+  }
+
+  /**
+   * A tile wants its lane. `entered`: it has it. `queued`: it gets it by `takeReady` later. `full`: ask again after
+   * the next `leave`.
+   */
+  enter(tile: number, record: KafkaRecord): "entered" | "queued" | "full" {
+    if (this.order === "none") return "entered"
+    if (this.order === "partition") {
+      if (this.inUse) return "full"
+      this.inUse = true
+      return "entered"
+    }
+    const { key } = record
+    if (key === undefined) return "entered"
+    const name = nameOf(key)
+    const queue = this.byKey.get(name)
+    if (queue === undefined) {
+      this.byKey.set(name, null)
+      return "entered"
+    }
+    if (queue === null) this.byKey.set(name, new Queue(tile))
+    else queue.push(tile)
+    return "queued"
+  }
+
+  /** This record is done with its lane. One that never entered must not leave. */
+  leave(record: KafkaRecord): void {
+    if (this.order === "none") return
+    if (this.order === "partition") {
+      this.inUse = false
+      return
+    }
+    const { key } = record
+    if (key === undefined) return
+    const name = nameOf(key)
+    const next = this.byKey.get(name)?.shift() ?? -1
+    if (next === -1) this.byKey.delete(name)
+    else this.ready.push(next)
+  }
+
+  /** The next tile that has its lane and waits to start; -1 when there is none. */
+  takeReady(): number {
+    return this.ready.length === 0 ? -1 : (this.ready.shift() as number)
+  }
+
+  /** A tile that has its lane wants to start now. */
+  makeReady(tile: number): void {
+    this.ready.push(tile)
+  }
+
+  /** The tiles that wait for the lane of this record, as far as they have come up. */
+  queuedBehind(record: KafkaRecord): ReadonlyArray<number> {
+    if (this.order !== "key" || record.key === undefined) return []
+    return this.byKey.get(nameOf(record.key))?.rest() ?? []
+  }
+
+  sameLane(one: KafkaRecord, other: KafkaRecord): boolean {
+    if (this.order === "none") return false
+    if (this.order === "partition") return true
+    return one.key !== undefined && other.key !== undefined && one.key.equals(other.key)
+  }
+}

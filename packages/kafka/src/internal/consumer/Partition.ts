@@ -1,0 +1,417 @@
+/**
+ * One partition in the hands of one consumer, from its assignment until it is let go: waits for its claim, takes
+ * batches in, hands records to workers, settles what has finished, drains.
+ */
+import {
+  type HeldLease,
+  type InvalidInput,
+  Key,
+  type OffsetClaimRef,
+  OffsetRanges,
+  type StoreError
+} from "@tidemark/core"
+import { Cause, Effect, Exit, type Fiber } from "effect"
+import { LogWentBack } from "../../ConsumerErrors.ts"
+import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
+import type { PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
+import { type Acquired, acquire, type Reading } from "./acquire.ts"
+import type { Environment } from "./environment.ts"
+import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
+import { PartitionState, type Settlement } from "./PartitionState.ts"
+import { retryUntil } from "./waiting.ts"
+
+/** How long handlers that were interrupted may take to end, before their partition is left to its lease. */
+const interruptPatienceMillis = 1_000
+
+/**
+ * `waiting`: for its claim; `owned`: at work; `draining`: what is at work ends, nothing starts; `closed`: no longer
+ * ours.
+ */
+export type Phase = "waiting" | "owned" | "draining" | "closed"
+
+export class Partition implements TopicPartition {
+  readonly topic: string
+  readonly partition: number
+  readonly stream: string
+  phase: Phase = "waiting"
+  /** Whether the workers have it on their list. */
+  active = false
+  state: PartitionState
+  private readonly environment: Environment
+  private readonly keys: PartitionKeys | undefined
+  private ref: OffsetClaimRef | undefined
+  private lease: HeldLease<OffsetClaimRef> | undefined
+  private recordClaim: RecordClaim | undefined
+  private epoch = 0
+  private acquiring: Fiber.Fiber<unknown, unknown> | undefined
+  /** Whether it is to be let go: a claim that comes now is only given back. */
+  private unwanted = false
+  private settling = false
+  private settleFailed = false
+  private paused = false
+  private highWatermark: number | undefined
+  private committed: number | undefined
+  private onQuiet: Array<() => void> = []
+
+  constructor(environment: Environment, ring: KeyRing | undefined, { partition, topic }: TopicPartition) {
+    this.environment = environment
+    this.topic = topic
+    this.partition = partition
+    const { cluster, groupId, order } = environment.settings
+    const place = { group: groupId, topic, partition }
+    this.stream = Key.kafkaStream(cluster === undefined ? place : { ...place, cluster })
+    this.keys = ring === undefined ? undefined : new PartitionKeys(environment, ring, this)
+    this.state = new PartitionState(0, OffsetRanges.empty, order)
+  }
+
+  toString(): string {
+    return `partition ${this.partition} of topic "${this.topic}"`
+  }
+
+  // --- getting it
+
+  /** Claims it, for as long as that takes; then reads from where it stands. */
+  begin(reading: Reading): void {
+    if (this.phase !== "waiting") return
+    const { fail, fork } = this.environment
+    const fiber = fork(
+      acquire(this.environment, this, this.stream, reading, (acquired) => this.own(acquired))
+    )
+    this.acquiring = fiber
+    fiber.addObserver((exit) => {
+      this.acquiring = undefined
+      if (Exit.isFailure(exit) && this.phase === "waiting" && !Cause.hasInterruptsOnly(exit.cause))
+        fail(exit.cause)
+    })
+  }
+
+  private own({ committed, completed, deadline, epoch, position, ref, token }: Acquired): void {
+    const { isOurs, offsets, settings } = this.environment
+    const { keys } = this
+    this.ref = ref
+    this.epoch = epoch
+    this.committed = committed
+    this.recordClaim = { stream: ref.stream, claimId: ref.claimId, token, keyToken: undefined }
+    this.state = new PartitionState(
+      position,
+      completed,
+      settings.order,
+      keys === undefined ? undefined : (tile) => keys.gate(tile)
+    )
+    this.lease = {
+      ref,
+      leaseMillis: settings.leaseMillis,
+      deadline,
+      mayRenew: () => (this.phase === "owned" || this.phase === "draining") && isOurs(this),
+      onLost: () => this.lose("its lease ended"),
+      index: -1
+    }
+    offsets.leases.hold(this.lease)
+    this.phase = this.unwanted ? "draining" : "owned"
+    this.read()
+  }
+
+  /** Tells the driver where to go on; after each assignment, since a rejoin makes it forget. */
+  read(): void {
+    if (this.phase !== "owned") return
+    const { resume, seek } = this.environment
+    seek(this, this.state.received)
+    if (!this.paused) resume(this)
+  }
+
+  /** Lets the keeper look again whether it may renew. */
+  remindKeeper(): void {
+    const { leases } = this.environment.offsets
+    if (this.lease === undefined || this.lease.index < 0) return
+    leases.drop(this.lease)
+    leases.hold(this.lease)
+  }
+
+  // --- records
+
+  onBatch(batch: RecordBatch): void {
+    if (this.phase !== "owned") return
+    const { state } = this
+    const { counters, fail, settings } = this.environment
+    this.highWatermark = batch.highWatermark
+    if (batch.fetchedOffset < state.received && batch.highWatermark < state.received) {
+      const { partition, topic } = this
+      const highest = state.received
+      fail(
+        Cause.fail(
+          new LogWentBack({ topic, partition, groupId: settings.groupId, highest, end: batch.highWatermark })
+        )
+      )
+      return
+    }
+    if (batch.fetchedOffset > state.received) this.jump(batch.fetchedOffset)
+    counters.received += batch.records.length
+    const { alreadyCompleted, redelivered } = state.receive(batch)
+    counters.redelivered += redelivered
+    counters.duplicatesByPosition += alreadyCompleted
+    if (state.hasFinished) this.settleSoon()
+    if (this.keys !== undefined) this.keys.admit()
+    else this.environment.activate(this, true)
+    this.pauseAtBound()
+  }
+
+  /** The log no longer holds what was to come next: retention overtook us. */
+  private jump(to: number): void {
+    const { counters, fork } = this.environment
+    const from = this.state.received
+    counters.lostToRetention += to - from
+    this.state.skipTo(to)
+    fork(
+      Effect.logWarning(
+        `tidemark: ${to - from} offsets of ${this}, in [${from}, ${to}), were removed by the log's retention before they ` +
+          "were read: they are lost"
+      )
+    )
+  }
+
+  /** Starts the next record whose turn it is. */
+  take(): number {
+    return this.phase === "owned" ? this.state.take() : -1
+  }
+
+  /** The claim on the partition, as handlers see it. */
+  get ownClaim(): RecordClaim {
+    return this.recordClaim as RecordClaim
+  }
+
+  claimFor(tile: number): RecordClaim {
+    return this.keys?.claimFor(tile) ?? this.ownClaim
+  }
+
+  /** A handler has ended well. */
+  finish(tile: number): void {
+    if (this.phase === "closed") {
+      this.state.abandon(tile)
+      this.checkQuiet()
+      return
+    }
+    this.state.finish(tile)
+    this.environment.counters.processed++
+    if (!this.active) this.environment.activate(this, false)
+    if (!this.settling) this.settleSoon()
+    if (this.paused) this.resumeBelowBound()
+  }
+
+  /** A handler has failed: its record stays undone, and everything behind it in its lane. */
+  onFailed(tile: number): void {
+    this.state.abandon(tile)
+    this.checkQuiet()
+  }
+
+  /** A handler has ended, and its record is to be run again, by whoever owns it then. */
+  abandon(tile: number): void {
+    this.state.abandon(tile)
+    if (this.phase === "owned") this.keys?.onAbandoned(tile)
+    this.checkQuiet()
+  }
+
+  // --- bounds
+
+  private pauseAtBound(): void {
+    if (this.paused || !this.isOver(1)) return
+    this.paused = true
+    this.environment.pause(this)
+  }
+
+  private resumeBelowBound(): void {
+    if (this.phase !== "owned" || this.isOver(2)) return
+    this.paused = false
+    this.environment.resume(this)
+  }
+
+  private isOver(part: number): boolean {
+    const { maxBytes, maxInFlight, maxSpan, maxUnfinishedOffsets } = this.environment.settings.bounds
+    const { state } = this
+    return (
+      state.inFlight * part >= maxInFlight ||
+      state.inFlightBytes * part >= maxBytes ||
+      state.unfinished * part >= maxUnfinishedOffsets ||
+      state.span * part >= maxSpan
+    )
+  }
+
+  // --- settling
+
+  /** Brings what has finished to the store: soon, so that what finishes in the same turn goes along. */
+  settleSoon(): void {
+    if (this.settling || this.settleFailed) return
+    this.settling = true
+    this.environment.dispatcher.scheduleTask(() => {
+      const fiber = this.environment.fork(this.settleAll)
+      fiber.addObserver((exit) => {
+        this.settling = false
+        if (Exit.isFailure(exit)) {
+          this.settleFailed = true
+          if (this.phase !== "closed") this.environment.fail(exit.cause)
+        }
+        this.checkQuiet()
+      })
+    }, 0)
+  }
+
+  private readonly settleAll: Effect.Effect<void, StoreError | InvalidInput> = Effect.suspend(() => {
+    const settlement = this.phase === "closed" ? undefined : this.state.takeFinished()
+    return settlement === undefined
+      ? Effect.void
+      : Effect.flatMap(this.settle(settlement), () => this.settleAll)
+  })
+
+  private settle(settlement: Settlement): Effect.Effect<void, StoreError | InvalidInput> {
+    const { counters, offsets } = this.environment
+    const deadline = () => this.lease?.deadline ?? 0
+    const completeOffsets = Effect.map(
+      retryUntil(
+        Effect.suspend(() => offsets.complete(this.ref as OffsetClaimRef, settlement.ranges)),
+        deadline
+      ),
+      (answer) => {
+        counters.completes++
+        if (!OffsetRanges.isEmpty(answer.leaseLost)) {
+          this.lose(`another owner holds ${answer.leaseLost}`)
+          return
+        }
+        if (this.phase === "closed") return
+        this.state.markCompleted(settlement)
+        if (this.paused) this.resumeBelowBound()
+      }
+    )
+    return this.keys === undefined
+      ? completeOffsets
+      : Effect.andThen(this.keys.complete(settlement, deadline), completeOffsets)
+  }
+
+  /** What is to be committed, if that has changed; `done` says that Kafka has it. */
+  get toCommit(): { readonly offset: number; readonly epoch: number; readonly done: () => void } | undefined {
+    const { epoch } = this
+    const { watermark } = this.state
+    if (this.ref === undefined || this.phase === "waiting" || this.phase === "closed") return undefined
+    if (this.committed === watermark) return undefined
+    return { offset: watermark, epoch, done: () => void (this.committed = watermark) }
+  }
+
+  // --- letting go
+
+  /** The claim is no longer ours: what is queued is dropped, and what is at work interrupted. */
+  private lose(why: string): void {
+    if (this.phase === "closed") return
+    const { counters, fork, onLost, pause, revoke } = this.environment
+    const { inFlight, running } = this.state
+    this.phase = "closed"
+    counters.leaseLosses++
+    if (this.lease !== undefined) this.environment.offsets.leases.drop(this.lease)
+    pause(this)
+    revoke(this)
+    fork(
+      Effect.logWarning(
+        `tidemark: the claim on ${this} was lost (${why}): ${running} records at work are interrupted, ` +
+          `${inFlight - running} queued ones dropped; their next owner runs them`
+      )
+    )
+    if (this.keys !== undefined) fork(this.keys.close)
+    this.checkQuiet()
+    onLost(this)
+  }
+
+  /** Nothing starts from now on; what is at work goes on. */
+  stopStarting(): void {
+    this.unwanted = true
+    if (this.phase === "owned") this.phase = "draining"
+  }
+
+  /** Whether no handler is at work and all that has finished is settled. */
+  private get isQuiet(): boolean {
+    return this.state.running === 0 && !this.settling
+  }
+
+  private checkQuiet(): void {
+    if (this.onQuiet.length === 0 || !this.isQuiet) return
+    for (const resume of this.onQuiet.splice(0)) resume()
+  }
+
+  private readonly awaitQuiet: Effect.Effect<void> = Effect.callback<void>((resume) => {
+    if (this.isQuiet) return resume(Effect.void)
+    const quiet = () => resume(Effect.void)
+    this.onQuiet.push(quiet)
+    return Effect.sync(() => {
+      this.onQuiet = this.onQuiet.filter((other) => other !== quiet)
+    })
+  })
+
+  /** Lets the records at work end, for a bounded time, and interrupts those that don't. */
+  readonly drain: Effect.Effect<void> = Effect.suspend(() => {
+    this.stopStarting()
+    const { revoke, settings } = this.environment
+    this.acquiring?.interruptUnsafe()
+    if (this.phase !== "draining") return Effect.void
+    const interrupt = Effect.suspend(() => {
+      const { running } = this.state
+      revoke(this)
+      return Effect.andThen(
+        Effect.logWarning(
+          `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and were ` +
+            "interrupted; their next owner runs them"
+        ),
+        Effect.timeoutOrElse(this.awaitQuiet, {
+          duration: interruptPatienceMillis,
+          orElse: () => Effect.void
+        })
+      )
+    })
+    return Effect.timeoutOrElse(this.awaitQuiet, {
+      duration: settings.drainTimeoutMillis,
+      orElse: () => (this.state.running === 0 ? Effect.void : interrupt)
+    })
+  })
+
+  /** Gives back what is not completed, so that the next owner can begin. After `drain`. */
+  readonly release: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    const { acquiring } = this
+    if (acquiring !== undefined) {
+      acquiring.interruptUnsafe()
+      yield* Effect.exit(
+        Effect.callback<void>((resume) => void acquiring.addObserver(() => resume(Effect.void)))
+      )
+    }
+    if (this.phase === "closed") return
+    this.phase = "closed"
+    const { offsets } = this.environment
+    if (this.lease !== undefined) offsets.leases.drop(this.lease)
+    if (this.state.running > 0) {
+      yield* Effect.logWarning(
+        `tidemark: ${this.state.running} handlers of ${this} don't stop: its claim is left to end with its lease`
+      )
+      return
+    }
+    if (this.keys !== undefined) yield* this.keys.close
+    if (this.ref !== undefined) {
+      yield* Effect.catch(offsets.release(this.ref), (error) =>
+        Effect.logWarning(
+          `tidemark: the claim on ${this} could not be given back; it ends with its lease: ${error.message}`
+        )
+      )
+    }
+  })
+
+  // --- for people
+
+  status(): PartitionStatus {
+    const { highWatermark, state } = this
+    return {
+      topic: this.topic,
+      partition: this.partition,
+      phase: this.phase,
+      position: this.ref === undefined ? undefined : state.received,
+      watermark: this.ref === undefined ? undefined : state.watermark,
+      unfinished: state.unfinished,
+      inFlight: state.inFlight,
+      running: state.running,
+      paused: this.paused,
+      lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - state.watermark)
+    }
+  }
+}

@@ -1,0 +1,311 @@
+/**
+ * What a consumer knows of one partition's records between their receipt and their completion. Plain and
+ * synchronous: this is on the path of every record.
+ *
+ * Received records tile the log: a record's range is `[end of the one before, its offset + 1)`, so that offsets which
+ * the log skips (compaction, transaction markers) belong to the record after them, and a batch's empty end is a tile
+ * without a record. Tiles are numbered; each is queued, started, finished (its handler has ended, or need not run) or
+ * completed (the store has it). The **watermark** is the end of the completed run from the first tile on: the one
+ * position that may be committed.
+ */
+import { OffsetRanges } from "@tidemark/core"
+import type { KafkaRecord, RecordBatch } from "../../KafkaClient.ts"
+import { Lanes, type Order } from "./Lanes.ts"
+
+const queued = 0
+const started = 1
+const finished = 2
+const completed = 3
+
+/** A record's bytes beside its key and value: headers, and what objects cost. A rough figure is enough for a bound. */
+const overheadBytes = 100
+
+const bytesOf = (record: KafkaRecord): number =>
+  (record.key?.length ?? 0) + (record.value?.length ?? 0) + overheadBytes
+
+/** Whether a record may run now. Asked when its turn comes; where records have no idempotency keys, always "run". */
+export type Gate = (tile: number) => "run" | "skip" | "wait"
+
+/** What became of a batch. */
+export interface Receipt {
+  /** How many records were new. */
+  readonly fresh: number
+  /** How many had been received before, and were dropped. */
+  readonly redelivered: number
+  /** How many were completed before this owner began, and are skipped. */
+  readonly alreadyCompleted: number
+}
+
+/** Finished tiles on their way to the store. */
+export interface Settlement {
+  /** Pairs `[first, end)` of tile numbers, ascending, not touching. */
+  readonly runs: ReadonlyArray<number>
+  readonly ranges: OffsetRanges.OffsetRanges
+}
+
+export class PartitionState {
+  /** Where the next new record is expected: everything below has been received. */
+  received: number
+  /** Everything below is completed in the store. */
+  watermark: number
+  /** Records received whose handlers have not ended. */
+  inFlight = 0
+  inFlightBytes = 0
+  /** Records whose handlers are at work. */
+  running = 0
+  /** Tiles received and not completed. */
+  unfinished = 0
+
+  private readonly lanes: Lanes
+  private readonly gate: Gate | undefined
+  private readonly islands: OffsetRanges.OffsetRanges
+  private readonly islandsEnd: number
+  private capacity = 256
+  private ends = new Float64Array(this.capacity)
+  private states = new Uint8Array(this.capacity)
+  private records: Array<KafkaRecord | undefined> = new Array(this.capacity)
+  /** The first tile that is not completed. */
+  private head = 0
+  /** The first tile that was not looked at yet. */
+  private next = 0
+  /** Tiles from here on may not start yet. */
+  private admitted = 0
+  private tail = 0
+  /** Pairs `[first, end)` of tiles that have finished and were not handed to the store yet. */
+  private finishedRuns: Array<number> = []
+
+  /**
+   * @param position - where to begin: the lowest offset that is not completed.
+   * @param completedBefore - what is completed above it.
+   * @param gate - given where records need a permission of their own; tiles then wait to be admitted, too.
+   */
+  constructor(position: number, completedBefore: OffsetRanges.OffsetRanges, order: Order, gate?: Gate) {
+    this.received = position
+    this.watermark = position
+    this.islands = completedBefore
+    this.islandsEnd = OffsetRanges.end(completedBefore) ?? 0
+    this.lanes = new Lanes(order)
+    this.gate = gate
+  }
+
+  /** The first tile that waits to be admitted, and one past the last. */
+  get admissible(): readonly [first: number, end: number] {
+    return [this.admitted, this.tail]
+  }
+
+  /** How far what was received reaches beyond the watermark, in offsets. */
+  get span(): number {
+    return this.received - this.watermark
+  }
+
+  /** Whether finished tiles wait to be settled. */
+  get hasFinished(): boolean {
+    return this.finishedRuns.length > 0
+  }
+
+  recordAt(tile: number): KafkaRecord | undefined {
+    return this.records[tile & (this.capacity - 1)]
+  }
+
+  isQueued(tile: number): boolean {
+    return this.states[tile & (this.capacity - 1)] === queued
+  }
+
+  /** Takes a batch in. Records below the received position were delivered before, and are dropped. */
+  receive(batch: RecordBatch): Receipt {
+    const { records } = batch
+    let redelivered = 0
+    let alreadyCompleted = 0
+    for (let index = 0; index < records.length; index++) {
+      const record = records[index]
+      const { offset } = record
+      if (offset < this.received) {
+        redelivered++
+      } else if (offset < this.islandsEnd && OffsetRanges.contains(this.islands, offset)) {
+        alreadyCompleted++
+        this.skipTo(offset + 1)
+      } else {
+        this.inFlight++
+        this.inFlightBytes += bytesOf(record)
+        this.append(offset + 1, record, queued)
+      }
+    }
+    this.skipTo(batch.nextOffset)
+    if (this.gate === undefined) this.admitted = this.tail
+    return { fresh: records.length - redelivered - alreadyCompleted, redelivered, alreadyCompleted }
+  }
+
+  /** What lies between the received position and `offset` needs no handler. */
+  skipTo(offset: number): void {
+    if (offset <= this.received) return
+    this.append(offset, undefined, finished)
+    this.noteFinished(this.tail - 1)
+  }
+
+  /** Tiles below `end` may start. */
+  admit(end: number): void {
+    this.admitted = end
+  }
+
+  /** Starts the next record whose turn it is, and gives its tile; -1 when there is none. */
+  take(): number {
+    const { lanes } = this
+    for (let tile = lanes.takeReady(); tile !== -1; tile = lanes.takeReady()) {
+      if (this.mayRun(tile)) return this.start(tile)
+    }
+    const mask = this.capacity - 1
+    while (this.next < this.admitted) {
+      const tile = this.next
+      if (this.states[tile & mask] !== queued) {
+        this.next++
+        continue
+      }
+      const entry = lanes.enter(tile, this.records[tile & mask] as KafkaRecord)
+      if (entry === "full") return -1
+      this.next++
+      if (entry === "entered" && this.mayRun(tile)) return this.start(tile)
+    }
+    return -1
+  }
+
+  /** The tile has its lane. Whether it runs now, or leaves the lane undone, or stays in it waiting. */
+  private mayRun(tile: number): boolean {
+    if (this.gate === undefined) return true
+    const answer = this.gate(tile)
+    if (answer === "skip") this.finish(tile)
+    return answer === "run"
+  }
+
+  private start(tile: number): number {
+    this.states[tile & (this.capacity - 1)] = started
+    this.running++
+    return tile
+  }
+
+  /** The tile's handler has ended well, or need not run. */
+  finish(tile: number): void {
+    const slot = tile & (this.capacity - 1)
+    const record = this.records[slot]
+    if (record === undefined) return
+    if (this.states[slot] === started) this.running--
+    this.lanes.leave(record)
+    this.states[slot] = finished
+    this.records[slot] = undefined
+    this.inFlight--
+    this.inFlightBytes -= bytesOf(record)
+    this.noteFinished(tile)
+  }
+
+  /** The tile's handler has ended, and its record stays undone: with its lane held, nothing after it in it can run. */
+  abandon(tile: number): void {
+    const slot = tile & (this.capacity - 1)
+    if (this.states[slot] !== started) return
+    this.states[slot] = queued
+    this.running--
+  }
+
+  /** A tile that waits in its lane asks for its turn again. */
+  retry(tile: number): void {
+    if (this.isQueued(tile) && this.recordAt(tile) !== undefined) this.lanes.makeReady(tile)
+  }
+
+  /** The queued tiles that can't start before this one, which has its lane. */
+  *behind(tile: number): IterableIterator<number> {
+    const record = this.recordAt(tile)
+    if (record === undefined || !this.lanes.exist) return
+    yield* this.lanes.queuedBehind(record)
+    for (let other = this.next; other < this.tail; other++) {
+      const candidate = this.recordAt(other)
+      if (candidate !== undefined && this.isQueued(other) && this.lanes.sameLane(record, candidate))
+        yield other
+    }
+  }
+
+  /** What has finished since the last time, for the store; `undefined` where nothing has. */
+  takeFinished(): Settlement | undefined {
+    if (this.finishedRuns.length === 0) return undefined
+    const runs = mergeRuns(this.finishedRuns)
+    this.finishedRuns = []
+    const mask = this.capacity - 1
+    const flat: Array<number> = []
+    for (let index = 0; index < runs.length; index += 2) {
+      const first = runs[index]
+      flat.push(
+        first === this.head ? this.watermark : this.ends[(first - 1) & mask],
+        this.ends[(runs[index + 1] - 1) & mask]
+      )
+    }
+    return { runs, ranges: OffsetRanges.fromSortedUnsafe(flat) }
+  }
+
+  /** The store has what `takeFinished` gave. */
+  markCompleted({ runs }: Settlement): void {
+    const mask = this.capacity - 1
+    for (let index = 0; index < runs.length; index += 2) {
+      const end = runs[index + 1]
+      this.unfinished -= end - runs[index]
+      if (runs[index] === this.head) {
+        this.head = end
+        this.watermark = this.ends[(end - 1) & mask]
+      } else {
+        for (let tile = runs[index]; tile < end; tile++) this.states[tile & mask] = completed
+      }
+      while (this.head < this.tail && this.states[this.head & mask] === completed) {
+        this.watermark = this.ends[this.head & mask]
+        this.head++
+      }
+    }
+  }
+
+  private append(end: number, record: KafkaRecord | undefined, state: number): void {
+    if (this.tail - this.head === this.capacity) this.grow()
+    const slot = this.tail & (this.capacity - 1)
+    this.ends[slot] = end
+    this.states[slot] = state
+    this.records[slot] = record
+    this.received = end
+    this.unfinished++
+    this.tail++
+  }
+
+  private noteFinished(tile: number): void {
+    const runs = this.finishedRuns
+    const last = runs.length - 1
+    if (last > 0 && runs[last] === tile) runs[last] = tile + 1
+    else runs.push(tile, tile + 1)
+  }
+
+  private grow(): void {
+    const oldMask = this.capacity - 1
+    const capacity = this.capacity * 2
+    const ends = new Float64Array(capacity)
+    const states = new Uint8Array(capacity)
+    const records: Array<KafkaRecord | undefined> = new Array(capacity)
+    for (let tile = this.head; tile < this.tail; tile++) {
+      const from = tile & oldMask
+      const to = tile & (capacity - 1)
+      ends[to] = this.ends[from]
+      states[to] = this.states[from]
+      records[to] = this.records[from]
+    }
+    this.capacity = capacity
+    this.ends = ends
+    this.states = states
+    this.records = records
+  }
+}
+
+/** Runs of tiles in the order in which they finished, as ascending runs that don't touch. */
+const mergeRuns = (runs: Array<number>): ReadonlyArray<number> => {
+  if (runs.length === 2) return runs
+  const order: Array<number> = []
+  for (let index = 0; index < runs.length; index += 2) order.push(index)
+  order.sort((left, right) => runs[left] - runs[right])
+  const merged: Array<number> = []
+  for (const index of order) {
+    if (merged.length > 0 && merged[merged.length - 1] === runs[index])
+      merged[merged.length - 1] = runs[index + 1]
+    else merged.push(runs[index], runs[index + 1])
+  }
+  return merged
+}

@@ -1,0 +1,288 @@
+/**
+ * Becoming a partition's owner: decide where it begins, claim everything from there on, and complete what the
+ * position passes over.
+ *
+ * The order of the questions matters. The commit is read before the store's progress, which it must never be ahead
+ * of; the log's end is read after it when it seems to be too low.
+ */
+import {
+  ClaimId,
+  type ClaimIdReused,
+  type InvalidInput,
+  type OffsetClaimRef,
+  OffsetRanges,
+  type Protocol,
+  type StoreError
+} from "@tidemark/core"
+import { Effect } from "effect"
+import { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
+import type { TopicPartition } from "../../KafkaClient.ts"
+import type { KafkaError } from "../../KafkaErrors.ts"
+import {
+  type Decision,
+  decide,
+  epochOf,
+  type Findings,
+  type PassedRange,
+  resumeAtCommit
+} from "../../PositionRules.ts"
+import type { Counters } from "./counters.ts"
+import type { ConsumerFailure, Environment } from "./environment.ts"
+import { monotonicMillis, retryUntil, untilWorthAsking } from "./waiting.ts"
+
+/** What Kafka tells of a partition when it is assigned. */
+export interface Reading {
+  readonly commit: { readonly offset: number; readonly metadata: string | undefined } | undefined
+  readonly log: { readonly low: number; readonly high: number }
+}
+
+/** A partition that we own. */
+export interface Acquired {
+  readonly ref: OffsetClaimRef
+  readonly token: number
+  /** When the lease ends by our own reckoning, on the monotonic clock. */
+  readonly deadline: number
+  /** The lowest offset that is not completed. */
+  readonly position: number
+  /** What is completed above it. */
+  readonly completed: OffsetRanges.OffsetRanges
+  readonly epoch: number
+  /** What our last commit was, where there is one in this epoch. */
+  readonly committed: number | undefined
+}
+
+/** More epochs than operators ever make: such a commit is not one of ours. */
+const mostEpochs = 1_000
+
+/** Reads the commits and the logs' bounds of partitions that were just assigned. */
+export const readKafka = (
+  environment: Environment,
+  partitions: ReadonlyArray<TopicPartition>
+): Effect.Effect<ReadonlyArray<Reading>, KafkaError> => {
+  const { client, clock, settings } = environment
+  const giveUpAt = monotonicMillis(clock) + settings.sessionTimeoutMillis
+  const reading = Effect.all([client.committed(settings.groupId, partitions), client.logBounds(partitions)], {
+    concurrency: "unbounded"
+  })
+  return Effect.map(
+    retryUntil(reading, () => giveUpAt),
+    ([commits, logs]) =>
+      partitions.map((_, index) => {
+        const { offset, metadata } = commits[index]
+        const { high, low } = logs[index]
+        return { commit: offset === undefined ? undefined : { offset, metadata }, log: { low, high } }
+      })
+  )
+}
+
+/**
+ * Claims a partition, and waits for as long as another holds it; interrupting it leaves nothing held. `use` gets the
+ * claim at once when it was made, so that there is no moment in which nobody is responsible for it.
+ */
+export const acquire = (
+  environment: Environment,
+  partition: TopicPartition,
+  stream: string,
+  reading: Reading,
+  use: (acquired: Acquired) => void
+): Effect.Effect<void, ConsumerFailure> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const { offsets } = environment
+      for (let attempt = 0; ; attempt++) {
+        const progress = yield* restore(patiently(environment, offsets.progress(stream)))
+        const decision = yield* restore(judge(environment, partition, reading, progress))
+        const wait = (until: number) =>
+          restore(untilWorthAsking(offsets.awaitRelease(stream), attempt, until))
+        if (decision._tag === "AdoptEpoch") {
+          const holder = progress?.claims[0]
+          if (holder !== undefined) yield* wait(holder.until)
+          else yield* adoptEpoch(environment, partition, stream, decision)
+          continue
+        }
+        const ref: OffsetClaimRef = { stream, claimId: ClaimId.make() }
+        const claimed = yield* Effect.onError(
+          restore(claim(environment, partition, ref, reading, progress, decision)),
+          () => giveBack(environment, ref)
+        )
+        if (claimed._tag === "Held") {
+          yield* wait(claimed.until)
+          continue
+        }
+        if (claimed._tag === "BegunElsewhere") {
+          yield* giveBack(environment, ref)
+          continue
+        }
+        use(claimed.acquired)
+        return
+      }
+    })
+  )
+
+type Claimed =
+  | { readonly _tag: "Held"; readonly until: number }
+  /** Somebody began the stream, and let go of it, after we had seen none: its origin is not where we would begin. */
+  | { readonly _tag: "BegunElsewhere" }
+  | { readonly _tag: "Owned"; readonly acquired: Acquired }
+
+const claim = (
+  environment: Environment,
+  partition: TopicPartition,
+  ref: OffsetClaimRef,
+  { commit }: Reading,
+  progress: Protocol.Progress | undefined,
+  { claimFrom, passed, row }: Extract<Decision, { readonly _tag: "Begin" }>
+): Effect.Effect<Claimed, StoreError | InvalidInput | ClaimIdReused> =>
+  Effect.gen(function* () {
+    const { clock, counters, offsets, settings } = environment
+    const { groupId, leaseMillis, owner } = settings
+    const deadline = monotonicMillis(clock) + leaseMillis
+    const wanted = OffsetRanges.openEnded(claimFrom)
+    const terms = { claimId: ref.claimId, owner, leaseMillis }
+    const answer = yield* patiently(environment, offsets.claim(ref.stream, wanted, terms))
+    const { token } = answer
+    if (token === undefined) return { _tag: "Held", until: answer.held[0]?.until ?? 0 }
+    const begun = progress ?? (yield* patiently(environment, offsets.progress(ref.stream)))
+    if (progress === undefined && begun !== undefined && begun.origin !== claimFrom)
+      return { _tag: "BegunElsewhere" }
+    const skipped = yield* patiently(environment, pass(environment, partition, ref, passed))
+    const completed = OffsetRanges.union(answer.completed, skipped)
+    const position = OffsetRanges.first(OffsetRanges.subtract(wanted, completed)) as number
+    const epoch = begun?.epoch ?? 0
+    if (row === "store-empty") {
+      counters.storeEmpty++
+      yield* Effect.logWarning(
+        `tidemark: the store knows nothing of ${nameOf(partition)}, where group "${groupId}" has committed ${claimFrom}: ` +
+          "it begins there, and what was completed above it runs again"
+      )
+    }
+    const committed = commit !== undefined && epochOf(commit.metadata) === epoch ? commit.offset : undefined
+    return { _tag: "Owned", acquired: { ref, token, deadline, position, completed, epoch, committed } }
+  })
+
+const patiently = <A, E extends { readonly retriable: boolean }>(
+  { clock, settings }: Environment,
+  call: Effect.Effect<A, E>
+): Effect.Effect<A, E> => {
+  const giveUpAt = monotonicMillis(clock) + settings.leaseMillis
+  return retryUntil(call, () => giveUpAt)
+}
+
+const giveBack = ({ offsets }: Environment, ref: OffsetClaimRef): Effect.Effect<void> =>
+  Effect.catch(offsets.release(ref), (error) =>
+    Effect.logWarning(
+      `tidemark: the claim on ${ref.stream} could not be given back; it ends with its lease: ${error.message}`
+    )
+  )
+
+const nameOf = ({ topic, partition }: TopicPartition): string => `partition ${partition} of topic "${topic}"`
+
+type Settled = Extract<Decision, { readonly _tag: "Begin" | "AdoptEpoch" }>
+
+/** Decides, or fails where only a person can. */
+const judge = (
+  environment: Environment,
+  { partition, topic }: TopicPartition,
+  reading: Reading,
+  progress: Protocol.Progress | undefined
+): Effect.Effect<Settled, KafkaError | StoreLost | LogWentBack> => {
+  const { client, initialPartitions, offsets, settings } = environment
+  const found: Findings = {
+    ...reading,
+    progress,
+    durable: offsets.durable,
+    start: partition < initialPartitions(topic) ? settings.start : "earliest"
+  }
+  const { groupId } = settings
+  const settle = (decision: Decision): Effect.Effect<Settled, StoreLost | LogWentBack> => {
+    switch (decision._tag) {
+      case "LogWentBack":
+        return Effect.fail(
+          new LogWentBack({ topic, partition, groupId, highest: decision.highest, end: decision.end })
+        )
+      case "StoreLost": {
+        if (settings.whenStoreLost === "resume")
+          return settle(resumeAtCommit(decision.committed, found.log.low))
+        const epoch = epochOf(found.commit?.metadata) ?? 0
+        return Effect.fail(new StoreLost({ topic, partition, groupId, committed: decision.committed, epoch }))
+      }
+      case "AdoptEpoch":
+        if (decision.epochs <= mostEpochs) return Effect.succeed(decision)
+        return Effect.fail(
+          new StoreLost({
+            topic,
+            partition,
+            groupId,
+            committed: decision.position,
+            epoch: (progress?.epoch ?? 0) + decision.epochs
+          })
+        )
+      default:
+        return Effect.succeed(decision)
+    }
+  }
+  const decision = decide(found)
+  if (decision._tag !== "LogWentBack") return settle(decision)
+  // The log may have grown since it was read, and its previous owner have completed what is new.
+  return Effect.flatMap(client.logBounds([{ topic, partition }]), ([log]) =>
+    settle(decide({ ...found, log }))
+  )
+}
+
+/** Does again the operator's acts that the store has lost, until its epoch is the commit's. */
+const adoptEpoch = (
+  { counters, offsets }: Environment,
+  partition: TopicPartition,
+  stream: string,
+  { act, epochs, position }: Extract<Decision, { readonly _tag: "AdoptEpoch" }>
+): Effect.Effect<void, StoreError | InvalidInput> =>
+  Effect.gen(function* () {
+    for (let count = 0; count < epochs; count++) {
+      if (act === "rewind") {
+        yield* offsets.rewind(stream, position)
+      } else {
+        const progress = yield* offsets.progress(stream)
+        const from = Math.min(progress?.watermark ?? position, position - 1)
+        yield* offsets.skip(stream, OffsetRanges.make(from, position))
+      }
+    }
+    counters.adoptedEpochs++
+    yield* Effect.logWarning(
+      `tidemark: the store had lost an operator's act on ${nameOf(partition)}: ${act} to ${position} was done again, ` +
+        `as the group's commit says`
+    )
+  })
+
+const counterOf = {
+  "lost-writes": "lostWrites",
+  "foreign-commit": "passedByForeignCommit",
+  "lost-to-retention": "lostToRetention"
+} as const satisfies Record<PassedRange["why"], keyof Counters>
+
+const sayings: Record<PassedRange["why"], string> = {
+  "lost-writes": "had been committed, and the store had lost them: they count as completed",
+  "foreign-commit": "were committed by another client of the group: they count as completed",
+  "lost-to-retention": "were removed by the log's retention before they were read: they are lost"
+}
+
+/** Completes what the position passes over, and gives it. */
+const pass = (
+  { counters, offsets }: Environment,
+  partition: TopicPartition,
+  ref: OffsetClaimRef,
+  passed: ReadonlyArray<PassedRange>
+): Effect.Effect<OffsetRanges.OffsetRanges, StoreError | InvalidInput> =>
+  Effect.gen(function* () {
+    let all = OffsetRanges.empty
+    for (const { from, to, why } of passed) {
+      const answer = yield* offsets.complete(ref, OffsetRanges.make(from, to))
+      const count = OffsetRanges.size(answer.completed)
+      counters[counterOf[why]] += count
+      all = OffsetRanges.add(all, from, to)
+      if (count > 0)
+        yield* Effect.logWarning(
+          `tidemark: ${count} offsets of ${nameOf(partition)}, in [${from}, ${to}), ${sayings[why]}`
+        )
+    }
+    return all
+  })

@@ -1,0 +1,45 @@
+/** What the parts of one running consumer share. */
+import type {
+  ClaimIdReused,
+  IdempotencyStoreService,
+  InvalidInput,
+  OffsetStoreService,
+  StoreError
+} from "@tidemark/core"
+import type { Cause, Clock, Effect, Fiber, Scheduler } from "effect"
+import type { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
+import type { KafkaClient, TopicPartition } from "../../KafkaClient.ts"
+import type { KafkaError } from "../../KafkaErrors.ts"
+import type { Counters } from "./counters.ts"
+import type { Partition } from "./Partition.ts"
+import type { Settings } from "./settings.ts"
+
+/** What can stop a consumer, besides its handler. */
+export type ConsumerFailure = KafkaError | StoreError | InvalidInput | ClaimIdReused | StoreLost | LogWentBack
+
+export interface Environment {
+  readonly settings: Settings<unknown, never>
+  readonly client: KafkaClient["Service"]
+  readonly offsets: OffsetStoreService
+  readonly keys: IdempotencyStoreService
+  readonly counters: Counters
+  readonly clock: Clock.Clock
+  readonly dispatcher: Scheduler.SchedulerDispatcher
+  /** Begins a fiber of its own, which whoever begins it also ends. */
+  readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  /** Stops the consumer; the first cause is the one that it fails with. */
+  readonly fail: (cause: Cause.Cause<unknown>) => void
+  /** The number of partitions that the topic had when the consumer started. */
+  readonly initialPartitions: (topic: string) => number
+  /** Whether the group still counts us as this partition's owner, as far as we can know. */
+  readonly isOurs: (partition: Partition) => boolean
+  /** The partition may have a record to start; `spread`: look for a worker. */
+  readonly activate: (partition: Partition, spread: boolean) => void
+  readonly revoke: (partition: Partition, tile?: number) => void
+  readonly pause: (partition: TopicPartition) => void
+  readonly resume: (partition: TopicPartition) => void
+  /** The next batch begins here. */
+  readonly seek: (partition: TopicPartition, offset: number) => void
+  /** The partition has been let go, and may be had again. */
+  readonly onLost: (partition: Partition) => void
+}
