@@ -230,7 +230,7 @@ export const encode = <A>(
   schema: Schema.Codec<A, unknown>,
   value: A
 ): { readonly text?: string; readonly error?: InvalidInput } => {
-  const exit = Effect.runSyncExit(Schema.encodeEffect(schema)(value))
+  const exit = Effect.runSyncExit(Schema.encodeEffect(Schema.toCodecJson(schema))(value))
   if (Exit.isSuccess(exit)) return { text: JSON.stringify(exit.value ?? null) }
   return {
     error: new InvalidInput({
@@ -256,7 +256,7 @@ export const decodeResult = <A>(
   Effect.mapError(
     Effect.flatMap(
       Effect.try({ try: () => JSON.parse(text) as unknown, catch: (cause) => cause }),
-      Schema.decodeUnknownEffect(schema)
+      Schema.decodeUnknownEffect(Schema.toCodecJson(schema))
     ),
     (cause) =>
       new InvalidInput({
