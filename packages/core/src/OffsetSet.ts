@@ -35,6 +35,9 @@ export interface Partition {
 /** What the objects of an empty set cost, as measured on 64-bit Node. */
 const BASE_BYTES = 330
 
+/** The page that holds an offset. To multiply is exact here, and several times as fast as to divide. */
+const pageOf = (offset: number): number => Math.floor(offset * (1 / PAGE))
+
 /** The position in the pool of a partly filled page. Its own inverse, too. */
 const positionOf = blockPayload
 
@@ -104,7 +107,43 @@ export class OffsetSet {
   addRanges(ranges: OffsetRanges.OffsetRanges): number {
     const { flat } = ranges
     let added = 0
-    for (let i = 0; i < flat.length; i += 2) added += this.addSound(flat[i], flat[i + 1])
+    for (let i = 0; i < flat.length; ) {
+      const page = pageOf(flat[i])
+      const pageEnd = (page + 1) * PAGE
+      let next = i
+      if (flat[i] > this.dense) {
+        while (next < flat.length && flat[next + 1] <= pageEnd) next += 2
+      }
+      if (next > i + 2) {
+        added += this.addWithin(page, flat, i, next)
+        i = next
+      } else {
+        added += this.addSound(flat[i], flat[i + 1])
+        i += 2
+      }
+    }
+    return added
+  }
+
+  /** Adds several ranges, `flat` from index `begin` to `end`, which are above the watermark and all of one page. */
+  private addWithin(page: number, flat: ReadonlyArray<number>, begin: number, end: number): number {
+    const { directory, pages } = this
+    const base = page * PAGE
+    let first = begin
+    let added = 0
+    if (!directory.locate(page)) {
+      added = this.insertWithin(page, flat[begin] - base, flat[begin + 1] - base)
+      first += 2
+    }
+    if (directory.payload < 0) {
+      const kind = pages.kindFor(positionOf(directory.payload), (end - first) / 2)
+      if (kind !== undefined) this.enlarge(kind)
+      const position = positionOf(directory.payload)
+      added += pages.addAll(position, base, flat, first, end)
+      if (pages.count(position) === PAGE) this.settleFull(page)
+    }
+    if (flat[end - 1] > this.top) this.top = flat[end - 1]
+    this.present += added
     return added
   }
 
@@ -127,7 +166,7 @@ export class OffsetSet {
     if (offset < this.dense) return offset >= this.from && Number.isSafeInteger(offset)
     if (!(offset < this.top && Number.isSafeInteger(offset))) return false
     const { directory, pages } = this
-    const page = Math.floor(offset / PAGE)
+    const page = pageOf(offset)
     if (!directory.locate(page)) return false
     const payload = directory.payload
     return payload >= 0 || pages.has(positionOf(payload), offset - page * PAGE)
@@ -153,14 +192,50 @@ export class OffsetSet {
     if (flat[length - 1] <= this.dense && flat[0] >= this.from) {
       return { present: ranges, missing: OffsetRanges.empty }
     }
-    // all ranges that go to one side as they are, before anything is copied
+    // what goes to one side as it is, before anything is copied
+    let nextPresent = -1
     let same = 0
-    while (same < length && this.nextPresentFrom(flat[same], flat[same + 1]) >= flat[same + 1]) same += 2
+    for (; same < length; same += 2) {
+      if (nextPresent < flat[same]) nextPresent = this.nextPresentFrom(flat[same], flat[length - 1])
+      if (nextPresent < flat[same + 1]) break
+    }
     if (same === length) return { present: OffsetRanges.empty, missing: ranges }
-    if (same > 0) return this.partitionFrom(flat, same, [], flat.slice(0, same))
+    if (same > 0) return this.partitionFrom(flat, same, nextPresent, [], flat.slice(0, same))
     while (same < length && this.nextMissingFrom(flat[same], flat[same + 1]) >= flat[same + 1]) same += 2
     if (same === length) return { present: ranges, missing: OffsetRanges.empty }
-    return this.partitionFrom(flat, same, flat.slice(0, same), [])
+    return this.partitionFrom(flat, same, nextPresent, flat.slice(0, same), [])
+  }
+
+  /** @param known - if it is above `flat[begin]`, nothing between the two is in the set. */
+  private partitionFrom(
+    flat: ReadonlyArray<number>,
+    begin: number,
+    known: number,
+    present: Array<number>,
+    missing: Array<number>
+  ): Partition {
+    const limit = flat[flat.length - 1]
+    let nextPresent = known
+    for (let i = begin; i < flat.length; i += 2) {
+      let at = flat[i]
+      const to = flat[i + 1]
+      while (at < to) {
+        if (nextPresent <= at) {
+          const end = Math.min(to, this.nextMissingFrom(at, to))
+          if (end > at) present.push(at, end)
+          if (end === to) break
+          at = end
+          nextPresent = this.nextPresentFrom(at, limit)
+        }
+        const end = Math.min(to, nextPresent)
+        missing.push(at, end)
+        at = end
+      }
+    }
+    return {
+      present: OffsetRanges.fromSortedUnsafe(present),
+      missing: OffsetRanges.fromSortedUnsafe(missing)
+    }
   }
 
   /** The offsets of `ranges` that are not in the set; the very object where none is. */
@@ -171,29 +246,6 @@ export class OffsetSet {
   /** The offsets of `ranges` that are in the set; the very object where all are. */
   intersectWith(ranges: OffsetRanges.OffsetRanges): OffsetRanges.OffsetRanges {
     return this.partition(ranges).present
-  }
-
-  private partitionFrom(
-    flat: ReadonlyArray<number>,
-    begin: number,
-    present: Array<number>,
-    missing: Array<number>
-  ): Partition {
-    for (let i = begin; i < flat.length; i += 2) {
-      let at = flat[i]
-      const to = flat[i + 1]
-      while (at < to) {
-        const presentTo = Math.min(to, this.nextMissingFrom(at, to))
-        if (presentTo > at) present.push(at, presentTo)
-        if (presentTo === to) break
-        at = Math.min(to, this.nextPresentFrom(presentTo, to))
-        missing.push(presentTo, at)
-      }
-    }
-    return {
-      present: OffsetRanges.fromSortedUnsafe(present),
-      missing: OffsetRanges.fromSortedUnsafe(missing)
-    }
   }
 
   /** Removes `[from, to)`; gives how many of these were in the set. The origin stays. */
@@ -293,7 +345,7 @@ export class OffsetSet {
   /** As {@link nextPresentFrom}, for an offset from the watermark on, and below the highest. */
   private nextPresent(offset: number, limit: number): number {
     const { directory, pages } = this
-    let page = Math.floor(offset / PAGE)
+    let page = pageOf(offset)
     let within = offset - page * PAGE
     if (!directory.locate(page)) {
       if (!directory.valid) return limit
@@ -317,7 +369,7 @@ export class OffsetSet {
   /** As {@link nextMissingFrom}, for an offset from the watermark on, and below the highest. */
   private nextMissing(offset: number, limit: number): number {
     const { directory, pages } = this
-    let page = Math.floor(offset / PAGE)
+    let page = pageOf(offset)
     if (!directory.locate(page)) return offset
     let within = offset - page * PAGE
     let begin = page * PAGE
@@ -379,7 +431,7 @@ export class OffsetSet {
       this.forgetPages()
       return
     }
-    const page = Math.floor(this.dense / PAGE)
+    const page = pageOf(this.dense)
     if (directory.firstStart >= page) return
     directory.toFirst()
     while (directory.start < page) {
@@ -396,8 +448,8 @@ export class OffsetSet {
 
   /** Adds `[from, to)`, which is not below the watermark, to the pages; gives how many of these are new. */
   private insert(from: number, to: number): number {
-    let first = Math.floor(from / PAGE)
-    const last = Math.floor(to / PAGE)
+    let first = pageOf(from)
+    const last = pageOf(to)
     const begin = from - first * PAGE
     const end = to - last * PAGE
     if (first === last) return this.insertWithin(first, begin, end)
@@ -423,8 +475,8 @@ export class OffsetSet {
     }
     if (directory.payload >= 0) return 0
     let added = pages.add(positionOf(directory.payload), from, to)
-    while (added === NO_ROOM) {
-      this.enlarge()
+    if (added === NO_ROOM) {
+      this.enlarge(pages.nextKind(positionOf(directory.payload)))
       added = pages.add(positionOf(directory.payload), from, to)
     }
     if (added > 0 && pages.count(positionOf(directory.payload)) === PAGE) this.settleFull(page)
@@ -432,11 +484,11 @@ export class OffsetSet {
   }
 
   /** Moves the page at the cursor into a larger block. */
-  private enlarge(): void {
+  private enlarge(kind: number): void {
     const { directory, pages } = this
-    pages.reserve(pages.nextKind(positionOf(directory.payload)))
-    // read again: making room may have moved it
-    directory.payload = blockPayload(pages.enlarge(positionOf(directory.payload)))
+    pages.reserve(kind)
+    // making room may have moved the block: its position must be read here, not before
+    directory.payload = blockPayload(pages.enlarge(positionOf(directory.payload), kind))
   }
 
   /** Turns the page at the cursor, which became full, into a run of full pages, joined with its neighbours. */
@@ -479,7 +531,7 @@ export class OffsetSet {
   private clear(from: number, to: number): void {
     const { directory, pages } = this
     const end = Math.ceil(to / PAGE)
-    directory.locate(Math.floor(from / PAGE))
+    directory.locate(pageOf(from))
     while (directory.valid && directory.start < end) {
       const { start, payload } = directory
       if (payload >= 0) {
@@ -492,7 +544,7 @@ export class OffsetSet {
       const begin = Math.max(0, from - start * PAGE)
       const stop = Math.min(PAGE, to - start * PAGE)
       if (pages.clear(positionOf(payload), begin, stop) === NO_ROOM) {
-        this.enlarge()
+        this.enlarge(pages.nextKind(positionOf(payload)))
         pages.clear(positionOf(directory.payload), begin, stop)
       }
       if (pages.count(positionOf(directory.payload)) > 0) {

@@ -21,6 +21,9 @@ const SMALLEST_STEP = 32
 /** Below this many words, memory is kept for the next pages instead of being given back. */
 const KEPT_WORDS = 192
 
+/** How much to grow at once: little, as it counts in the bytes kept per offset; more where copying takes longer. */
+const slack = (used: number): number => Math.max(SMALLEST_STEP, used >>> (used < 8192 ? 5 : 4))
+
 const noWords = new Int32Array(0)
 
 const population = (word: number): number => {
@@ -110,9 +113,19 @@ export class OffsetPages {
     return countOf(this.words[position])
   }
 
-  /** The kind to {@link reserve} before {@link enlarge}. */
+  /** The kind of the next larger block. */
   nextKind(position: number): number {
     return kindOf(this.words[position]) + 1
+  }
+
+  /** The kind of block that has room for this many more runs, or `undefined` when the page's own has. */
+  kindFor(position: number, more: number): number | undefined {
+    const header = this.words[position]
+    let kind = kindOf(header)
+    if (kind === BITMAP) return undefined
+    const runs = runsOf(header) + more
+    while (kind < BITMAP && runs >= SIZES[kind]) kind += 1
+    return kind === kindOf(header) ? undefined : kind
   }
 
   /** Makes sure that the next block of this kind can be allocated without moving any. */
@@ -122,8 +135,7 @@ export class OffsetPages {
     if (this.freeWords * 4 > this.used) {
       this.compact(size)
     } else {
-      // steps of 3 %: the slack counts in the bytes kept per offset, the copying is cheap beside filling a page
-      const words = new Int32Array(this.used + Math.max(size, SMALLEST_STEP, this.used >>> 5))
+      const words = new Int32Array(this.used + Math.max(size, slack(this.used)))
       words.set(this.words.subarray(0, this.used))
       this.words = words
     }
@@ -142,10 +154,9 @@ export class OffsetPages {
     return position
   }
 
-  /** Moves a page without room into the next larger block, which must be reserved; gives its new position. */
-  enlarge(position: number): number {
+  /** Moves a page into a larger block of this kind, which must be reserved; gives its new position. */
+  enlarge(position: number, kind: number): number {
     const header = this.words[position]
-    const kind = kindOf(header) + 1
     const next = this.allocate(kind)
     const { words } = this
     const runs = runsOf(header)
@@ -157,7 +168,7 @@ export class OffsetPages {
       words[next] = (countOf(header) << 16) | BITMAP
     } else {
       for (let i = 1; i <= runs; i++) words[next + i] = words[position + i]
-      words[next] = header + 1
+      words[next] = header - kindOf(header) + kind
     }
     this.release(position)
     return next
@@ -192,6 +203,35 @@ export class OffsetPages {
     if (kindOf(header) !== BITMAP) return this.addRun(position, header, from, to)
     const added = setBits(words, position + 1, from, to)
     words[position] = header + (added << 16)
+    return added
+  }
+
+  /**
+   * Adds the ranges `[flat[i], flat[i + 1])`, for `i` from `begin` to `end`, less `base`; gives the number of new
+   * offsets. There must be room for as many more runs: see {@link kindFor}.
+   */
+  addAll(position: number, base: number, flat: ReadonlyArray<number>, begin: number, end: number): number {
+    const { words } = this
+    let added = 0
+    if (kindOf(words[position]) !== BITMAP) {
+      for (let i = begin; i < end; i += 2) {
+        added += this.addRun(position, words[position], flat[i] - base, flat[i + 1] - base)
+      }
+      return added
+    }
+    for (let i = begin; i < end; i += 2) {
+      const from = flat[i] - base
+      const to = flat[i + 1] - base
+      if (to - from === 1) {
+        const at = position + 1 + (from >>> 5)
+        const word = words[at]
+        added += ((word >>> (from & 31)) & 1) ^ 1
+        words[at] = word | (1 << (from & 31))
+      } else {
+        added += setBits(words, position + 1, from, to)
+      }
+    }
+    words[position] += added << 16
     return added
   }
 
@@ -325,7 +365,7 @@ export class OffsetPages {
   private compact(extra: number): void {
     const from = this.words
     const live = this.used - this.freeWords
-    const to = new Int32Array(live + Math.max(extra, SMALLEST_STEP, live >>> 5))
+    const to = new Int32Array(live + Math.max(extra, slack(live)))
     let used = 0
     this.relocate((position) => {
       const size = SIZES[kindOf(from[position])]
