@@ -18,7 +18,7 @@ import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
 import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"
 import { join } from "./internal/kafkajsMember.ts"
 import { makeProduce } from "./internal/kafkajsProducer.ts"
-import { invalidRequest } from "./internal/memberOptions.ts"
+import { invalidRequest, unknownOption } from "./internal/memberOptions.ts"
 import { KafkaClient } from "./KafkaClient.ts"
 import type { KafkaError } from "./KafkaErrors.ts"
 
@@ -79,6 +79,23 @@ const isAddress = (address: string): boolean => {
   return port >= 1 && port <= 65_535
 }
 
+const retryNames = ["attempts", "initialDelayMillis", "maxDelayMillis"]
+const optionNames: ReadonlyArray<keyof Options> = [
+  "brokers",
+  "clientId",
+  "ssl",
+  "sasl",
+  "socketFactory",
+  "connectionTimeoutMillis",
+  "requestTimeoutMillis",
+  "logLevel",
+  "retry",
+  "metadataMaxAgeMillis",
+  "maxBytesPerPartition",
+  "maxBytes",
+  "allowAutoTopicCreation"
+]
+
 const positiveInteger = "a whole number above 0"
 
 const validate = (
@@ -95,6 +112,14 @@ const validate = (
     connectionTimeoutMillis: options.connectionTimeoutMillis,
     requestTimeoutMillis: options.requestTimeoutMillis
   }
+  const unknown = unknownOption(options, optionNames) ?? unknownOption(options.retry ?? {}, retryNames)
+  if (unknown !== undefined)
+    return invalid(
+      brokers,
+      `the option ${unknown[0]}`,
+      unknown[1],
+      [...optionNames, ...retryNames].join(", ")
+    )
   for (const [field, value] of Object.entries(numbers))
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       return invalid(brokers, field, value, positiveInteger)

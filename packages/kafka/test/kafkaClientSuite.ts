@@ -420,7 +420,8 @@ export const kafkaClientSuite = <E>(name: string, layer: Layer.Layer<KafkaClient
           { ...good, topics: [] },
           { ...good, heartbeatIntervalMillis: 6_000 },
           { ...good, sessionTimeoutMillis: Number.NaN },
-          { ...good, maxWaitMillis: 0 }
+          { ...good, maxWaitMillis: 0 },
+          Object.assign({}, good, { fromBeginning: true })
         ]) {
           const error = yield* Effect.flip(Effect.scoped(client.join(bad)))
           expect(error.reason).toBe("InvalidRequest")

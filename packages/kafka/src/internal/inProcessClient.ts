@@ -51,6 +51,8 @@ const commit = (
     return Effect.fail(
       makeError("commit", "StaleMember", `group "${group.id}" does not know member ${member.id}`, true)
     )
+  if (group.preparing !== undefined && member.rejoined)
+    return Effect.fail(makeError("commit", "StaleMember", `group "${group.id}" is rebalancing`, true))
   for (const { topic, partition, offset } of commits) {
     if (!Number.isSafeInteger(offset) || offset < 0)
       return Effect.fail(

@@ -74,6 +74,10 @@ class Membership {
     const made = yield* Effect.result(this.connection.makeMemberKafka(this.options.groupId))
     if (made._tag === "Failure") return { error: made.failure, joined: false }
     const { kafka, destroySockets, release } = made.success
+    if (this.leaving) {
+      release()
+      return { error: undefined, joined: false }
+    }
     const ended = Deferred.makeUnsafe<SessionEnd>()
     const { events } = this.options
     const session = new Session(

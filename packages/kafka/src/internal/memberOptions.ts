@@ -21,6 +21,14 @@ export const invalidRequest = (
   return new KafkaError({ reason: "InvalidRequest", operation, brokers, detail, retriable: false })
 }
 
+/** The first option that is not among `names`, with its value: mistyped, and silently without effect. */
+export const unknownOption = (
+  options: object,
+  names: ReadonlyArray<string>
+): readonly [string, unknown] | undefined => Object.entries(options).find(([name]) => !names.includes(name))
+
+const memberOptionNames = ["groupId", "topics", ...durations, "events"]
+
 /** What is wrong with the options of a join, if anything. */
 export const validateMemberOptions = (
   brokers: ReadonlyArray<string>,
@@ -28,6 +36,8 @@ export const validateMemberOptions = (
 ): KafkaError | undefined => {
   const invalid = (field: string, value: unknown, allowed: string): KafkaError =>
     invalidRequest("join", brokers, field, value, allowed)
+  const unknown = unknownOption(options, memberOptionNames)
+  if (unknown !== undefined) return invalid(unknown[0], unknown[1], memberOptionNames.join(", "))
   if (options.groupId === "") return invalid("groupId", options.groupId, "a text that is not empty")
   if (options.topics.length === 0) return invalid("topics", options.topics, "at least one topic")
   if (options.topics.includes("")) return invalid("topics", options.topics, "names that are not empty")
