@@ -15,9 +15,9 @@ import {
   type StoreError
 } from "./Errors.ts"
 import { IdempotencyStore, type IdempotencyStoreService } from "./IdempotencyStore.ts"
+import { FairQueues } from "./internal/FairQueues.ts"
 import * as Input from "./internal/input.ts"
 import { type HeldLease, monotonicMillis } from "./internal/LeaseKeeper.ts"
-import { FairQueues } from "./internal/FairQueues.ts"
 import { untilWorthAsking } from "./internal/patience.ts"
 import { underLease } from "./internal/underLease.ts"
 import * as Policies from "./Policies.ts"

@@ -118,7 +118,8 @@ export const openEnded = (from: number): OffsetRanges => {
 }
 
 /** Whether the last range reaches {@link END}. */
-export const isOpenEnded = (ranges: OffsetRanges): boolean => ranges.flat.length > 0 && ranges.flat[ranges.flat.length - 1] === END
+export const isOpenEnded = (ranges: OffsetRanges): boolean =>
+  ranges.flat.length > 0 && ranges.flat[ranges.flat.length - 1] === END
 
 /** The set of these offsets, in any order, repeated or not; fastest when they ascend. Throws {@link InvalidInput}. */
 export const fromOffsets = (offsets: Iterable<number>): OffsetRanges => {

@@ -448,6 +448,9 @@ export class OffsetSet {
 
   /** Adds `[from, to)`, which is not below the watermark, to the pages; gives how many of these are new. */
   private insert(from: number, to: number): number {
+    if (to < 2 ** 31 && from >>> 12 === to >>> 12) {
+      return this.insertWithin(from >>> 12, from & (PAGE - 1), to & (PAGE - 1))
+    }
     let first = pageOf(from)
     const last = pageOf(to)
     const begin = from - first * PAGE

@@ -21,7 +21,7 @@ import type {
 } from "./Errors.ts"
 import { IdempotencyStore } from "./IdempotencyStore.ts"
 import * as Input from "./internal/input.ts"
-import { type Stores, lookup, mark } from "./internal/keyVerbs.ts"
+import { lookup, mark, type Stores } from "./internal/keyVerbs.ts"
 import { runOnce } from "./internal/once.ts"
 import { runOnceAll } from "./internal/onceAll.ts"
 import type { Key } from "./Key.ts"

@@ -15,7 +15,13 @@ export class Faults extends Context.Service<
 >()("@tidemark/core/test/Faults") {}
 
 const unavailable = (verb: string): StoreError =>
-  new StoreError({ store: "model", verb, reason: "Unavailable", detail: "switched off by a test", retriable: true })
+  new StoreError({
+    store: "model",
+    verb,
+    reason: "Unavailable",
+    detail: "switched off by a test",
+    retriable: true
+  })
 
 /** The rules themselves as a store: what other stores are compared with, with faults on demand. */
 export const layer: Layer.Layer<OffsetStore | IdempotencyStore | Lock | Faults> = Layer.provideMerge(
@@ -46,7 +52,8 @@ export const layer: Layer.Layer<OffsetStore | IdempotencyStore | Lock | Faults> 
         name: "model",
         durable: false,
         claim: (name, ranges, terms) => call("claim", (now) => stream(name).claim(ranges, terms, now)),
-        complete: (ref, ranges) => call("complete", (now) => stream(ref.stream).complete(ref.claimId, ranges, now)),
+        complete: (ref, ranges) =>
+          call("complete", (now) => stream(ref.stream).complete(ref.claimId, ranges, now)),
         release: (ref, ranges) => call("release", () => stream(ref.stream).release(ref.claimId, ranges)),
         renew: (claims) =>
           call("renew", (now) =>

@@ -9,7 +9,9 @@ const toRanges = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges => 
 }
 
 const toOffsets = (ranges: OffsetRanges.OffsetRanges): ReadonlyArray<number> =>
-  Array.from({ length: tail + 1 }, (_, offset) => offset).filter((offset) => OffsetRanges.contains(ranges, offset))
+  Array.from({ length: tail + 1 }, (_, offset) => offset).filter((offset) =>
+    OffsetRanges.contains(ranges, offset)
+  )
 
 const unionOf = (parts: ReadonlyArray<Protocol.HeldRanges>): ReadonlyArray<number> =>
   toOffsets(parts.reduce((all, part) => OffsetRanges.union(all, part.ranges), OffsetRanges.empty))
@@ -25,7 +27,12 @@ const openEnded = fc
 const asked = fc.oneof({ weight: 4, arbitrary: closed }, { weight: 1, arbitrary: openEnded })
 
 type Command =
-  | { readonly verb: "claim"; readonly id: string; readonly offsets: ReadonlyArray<number>; readonly lease: number }
+  | {
+      readonly verb: "claim"
+      readonly id: string
+      readonly offsets: ReadonlyArray<number>
+      readonly lease: number
+    }
   | { readonly verb: "complete"; readonly id: string; readonly offsets: ReadonlyArray<number> }
   | { readonly verb: "release"; readonly id: string; readonly offsets: ReadonlyArray<number> | undefined }
   | { readonly verb: "renew"; readonly id: string; readonly lease: number }
@@ -34,8 +41,14 @@ type Command =
   | { readonly verb: "wait"; readonly millis: number }
 
 const command: fc.Arbitrary<Command> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ verb: fc.constant("claim" as const), id: claimId, offsets: asked, lease }) },
-  { weight: 6, arbitrary: fc.record({ verb: fc.constant("complete" as const), id: claimId, offsets: closed }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({ verb: fc.constant("claim" as const), id: claimId, offsets: asked, lease })
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({ verb: fc.constant("complete" as const), id: claimId, offsets: closed })
+  },
   {
     weight: 2,
     arbitrary: fc.record({
@@ -45,9 +58,15 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     })
   },
   { weight: 2, arbitrary: fc.record({ verb: fc.constant("renew" as const), id: claimId, lease }) },
-  { weight: 1, arbitrary: fc.record({ verb: fc.constant("rewind" as const), to: fc.integer({ min: 0, max: tail - 1 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ verb: fc.constant("rewind" as const), to: fc.integer({ min: 0, max: tail - 1 }) })
+  },
   { weight: 1, arbitrary: fc.record({ verb: fc.constant("skip" as const), offsets: closed }) },
-  { weight: 4, arbitrary: fc.record({ verb: fc.constant("wait" as const), millis: fc.integer({ min: 1, max: 120 }) }) }
+  {
+    weight: 4,
+    arbitrary: fc.record({ verb: fc.constant("wait" as const), millis: fc.integer({ min: 1, max: 120 }) })
+  }
 )
 
 /** Does one command on both, and compares what they answer. */
@@ -133,7 +152,11 @@ describe("StreamState", () => {
     )
   })
 
-  const terms = (claimId: string, leaseMillis = 100): Protocol.ClaimTerms => ({ claimId, owner: claimId, leaseMillis })
+  const terms = (claimId: string, leaseMillis = 100): Protocol.ClaimTerms => ({
+    claimId,
+    owner: claimId,
+    leaseMillis
+  })
 
   it("gives tokens that grow with every claim, also when the clock stands still or steps back", () => {
     const state = new Protocol.StreamState()
@@ -152,7 +175,10 @@ describe("StreamState", () => {
   })
 
   it("keeps a claim that is over for 10 leases: completed up to then, lost from then on", () => {
-    for (const [now, completes] of [[1_099, true], [1_100, false]] as const) {
+    for (const [now, completes] of [
+      [1_099, true],
+      [1_100, false]
+    ] as const) {
       const state = new Protocol.StreamState()
       state.claim(OffsetRanges.of(7), terms("slow", 100), 0)
       expect(OffsetRanges.isEmpty(state.complete("slow", OffsetRanges.of(7), now).completed)).toBe(!completes)
@@ -164,7 +190,9 @@ describe("StreamState", () => {
     state.claim(OffsetRanges.make(0, 20), terms("batch"), 0)
     state.complete("batch", OffsetRanges.make(5, 10), 0)
     expect(state.claim(OffsetRanges.openEnded(5), terms("owner"), 0)?.token).toBeUndefined()
-    expect(String(state.claim(OffsetRanges.openEnded(20), terms("other"), 0)?.granted)).toBe(`[20,${OffsetRanges.END})`)
+    expect(String(state.claim(OffsetRanges.openEnded(20), terms("other"), 0)?.granted)).toBe(
+      `[20,${OffsetRanges.END})`
+    )
     state.release("batch")
     state.release("other")
     expect(String(state.claim(OffsetRanges.openEnded(0), terms("again"), 0)?.granted)).toBe(

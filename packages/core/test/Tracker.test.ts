@@ -1,12 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Key, Metrics, OffsetStore, Tracker } from "@tidemark/core"
+import { Key, Metrics, type OffsetStore, Tracker } from "@tidemark/core"
 import { Cause, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Metric, Ref, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as ModelStore from "./ModelStore.ts"
 
-const live = Tracker.layer({ namespace: "test", lease: "30 seconds" }).pipe(Layer.provideMerge(ModelStore.layer))
+const live = Tracker.layer({ namespace: "test", lease: "30 seconds" }).pipe(
+  Layer.provideMerge(ModelStore.layer)
+)
 const withTracker = <A, E>(
-  body: (tracker: Tracker["Service"], faults: ModelStore.Faults["Service"]) => Effect.Effect<A, E, Tracker | OffsetStore>
+  body: (
+    tracker: Tracker["Service"],
+    faults: ModelStore.Faults["Service"]
+  ) => Effect.Effect<A, E, Tracker | OffsetStore>
 ) =>
   Effect.gen(function* () {
     return yield* body(yield* Tracker, yield* ModelStore.Faults)
@@ -26,7 +31,12 @@ const gated = Effect.gen(function* () {
     Effect.andThen(Deferred.succeed(started, undefined)),
     Effect.andThen(Deferred.await(gate))
   )
-  return { started: Deferred.await(started), open: Deferred.succeed(gate, undefined), runs: Ref.get(runs), handler }
+  return {
+    started: Deferred.await(started),
+    open: Deferred.succeed(gate, undefined),
+    runs: Ref.get(runs),
+    handler
+  }
 })
 
 for (const [what, key] of keys) {
@@ -111,7 +121,9 @@ for (const [what, key] of keys) {
           const { handler, started } = yield* gated
           yield* Effect.forkChild(tracker.once(key, handler))
           yield* started
-          const waiting = yield* Effect.forkChild(Effect.flip(tracker.once(key, Effect.void, { waitAtMost: "5 seconds" })))
+          const waiting = yield* Effect.forkChild(
+            Effect.flip(tracker.once(key, Effect.void, { waitAtMost: "5 seconds" }))
+          )
           yield* TestClock.adjust("4 seconds")
           assert.isUndefined(waiting.pollUnsafe())
           yield* TestClock.adjust("2 seconds")
@@ -128,7 +140,10 @@ for (const [what, key] of keys) {
           yield* started
           yield* TestClock.adjust("5 minutes")
           assert.isAtLeast(faults.calls.get("renew") ?? 0, 25)
-          assert.strictEqual((yield* tracker.once(key, Effect.void, { whenInFlight: "skip" }))._tag, "InFlight")
+          assert.strictEqual(
+            (yield* tracker.once(key, Effect.void, { whenInFlight: "skip" }))._tag,
+            "InFlight"
+          )
           yield* open
           assert.strictEqual((yield* Fiber.join(fiber))._tag, "Processed")
           assert.strictEqual(yield* runs, 1)
@@ -136,27 +151,29 @@ for (const [what, key] of keys) {
       )
     )
 
-    it.effect("interrupts the handler and fails with LeaseLost when the store can't be reached for a lease", () =>
-      withTracker((tracker, faults) =>
-        Effect.gen(function* () {
-          const interrupted = yield* Deferred.make<void>()
-          const started = yield* Deferred.make<void>()
-          const handler = Deferred.succeed(started, undefined).pipe(
-            Effect.andThen(Effect.never),
-            Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
-          )
-          const fiber = yield* Effect.forkChild(Effect.flip(tracker.once(key, handler)))
-          yield* Deferred.await(started)
-          faults.failBefore.set("renew", Number.POSITIVE_INFINITY)
-          yield* TestClock.adjust("29 seconds")
-          assert.isUndefined(fiber.pollUnsafe())
-          yield* TestClock.adjust("1 seconds")
-          yield* Deferred.await(interrupted)
-          const error = yield* Fiber.join(fiber)
-          assert.strictEqual(error._tag, "LeaseLost")
-          assert.isAtLeast(faults.calls.get("renew") ?? 0, 3)
-        })
-      )
+    it.effect(
+      "interrupts the handler and fails with LeaseLost when the store can't be reached for a lease",
+      () =>
+        withTracker((tracker, faults) =>
+          Effect.gen(function* () {
+            const interrupted = yield* Deferred.make<void>()
+            const started = yield* Deferred.make<void>()
+            const handler = Deferred.succeed(started, undefined).pipe(
+              Effect.andThen(Effect.never),
+              Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined))
+            )
+            const fiber = yield* Effect.forkChild(Effect.flip(tracker.once(key, handler)))
+            yield* Deferred.await(started)
+            faults.failBefore.set("renew", Number.POSITIVE_INFINITY)
+            yield* TestClock.adjust("29 seconds")
+            assert.isUndefined(fiber.pollUnsafe())
+            yield* TestClock.adjust("1 seconds")
+            yield* Deferred.await(interrupted)
+            const error = yield* Fiber.join(fiber)
+            assert.strictEqual(error._tag, "LeaseLost")
+            assert.isAtLeast(faults.calls.get("renew") ?? 0, 3)
+          })
+        )
     )
 
     it.effect("marks again when the answer to the mark was lost, without running again", () =>
@@ -164,7 +181,12 @@ for (const [what, key] of keys) {
         Effect.gen(function* () {
           let runs = 0
           faults.failAfter.set("complete", 2)
-          const fiber = yield* Effect.forkChild(tracker.once(key, Effect.sync(() => ++runs)))
+          const fiber = yield* Effect.forkChild(
+            tracker.once(
+              key,
+              Effect.sync(() => ++runs)
+            )
+          )
           yield* TestClock.adjust("5 seconds")
           assert.strictEqual((yield* Fiber.join(fiber))._tag, "Processed")
           assert.strictEqual(runs, 1)
@@ -173,16 +195,18 @@ for (const [what, key] of keys) {
       )
     )
 
-    it.effect("does not give the claim back when the mark can't be made: it runs again after the lease only", () =>
-      withTracker((tracker, faults) =>
-        Effect.gen(function* () {
-          faults.failBefore.set("complete", Number.POSITIVE_INFINITY)
-          const fiber = yield* Effect.forkChild(Effect.flip(tracker.once(key, Effect.void)))
-          yield* TestClock.adjust("30 seconds")
-          assert.strictEqual((yield* Fiber.join(fiber))._tag, "StoreError")
-          assert.strictEqual(faults.calls.get("release") ?? 0, 0)
-        })
-      )
+    it.effect(
+      "does not give the claim back when the mark can't be made: it runs again after the lease only",
+      () =>
+        withTracker((tracker, faults) =>
+          Effect.gen(function* () {
+            faults.failBefore.set("complete", Number.POSITIVE_INFINITY)
+            const fiber = yield* Effect.forkChild(Effect.flip(tracker.once(key, Effect.void)))
+            yield* TestClock.adjust("30 seconds")
+            assert.strictEqual((yield* Fiber.join(fiber))._tag, "StoreError")
+            assert.strictEqual(faults.calls.get("release") ?? 0, 0)
+          })
+        )
     )
 
     it.effect("fails, runs unprotected, or waits when the store fails, as the policy says", () =>
@@ -282,8 +306,13 @@ describe("onceAll", () => {
   for (const [what, keyOf] of [
     ["positions", (item: number) => Key.offset("s", item)],
     ["ids", (item: number) => Key.id(`id-${item}`)],
-    ["both, in several streams and namespaces", (item: number) =>
-      item % 2 === 0 ? Key.offset(`s${item % 3}`, item) : Key.id(`id-${item}`, { namespace: `n${item % 3}` })]
+    [
+      "both, in several streams and namespaces",
+      (item: number) =>
+        item % 2 === 0
+          ? Key.offset(`s${item % 3}`, item)
+          : Key.id(`id-${item}`, { namespace: `n${item % 3}` })
+    ]
   ] as const) {
     for (const concurrency of [1, 7]) {
       it.effect(`${what}, ${concurrency} at a time: each takes effect once, outcomes in order`, () =>
@@ -292,13 +321,19 @@ describe("onceAll", () => {
             const effects: Array<number> = []
             const handler = (item: number) => Effect.sync(() => effects.push(item) && item * 10)
             const first = yield* tracker.onceAll(numbers(50), keyOf, handler, { concurrency })
-            assert.deepStrictEqual(first, numbers(50).map((item) => ({ _tag: "Processed", value: item * 10 })))
+            assert.deepStrictEqual(
+              first,
+              numbers(50).map((item) => ({ _tag: "Processed", value: item * 10 }))
+            )
             const second = yield* tracker.onceAll(numbers(60), keyOf, handler, { concurrency })
             assert.deepStrictEqual(
               second.map((outcome) => outcome._tag),
               numbers(60).map((item) => (item < 50 ? "Duplicate" : "Processed"))
             )
-            assert.deepStrictEqual(effects.slice().sort((a, b) => a - b), numbers(60))
+            assert.deepStrictEqual(
+              effects.slice().sort((a, b) => a - b),
+              numbers(60)
+            )
           })
         )
       )
@@ -313,13 +348,10 @@ describe("onceAll", () => {
           )
           yield* TestClock.adjust("2 seconds")
           const outcomes = yield* Fiber.join(fiber)
-          assert.deepStrictEqual(outcomes.map((outcome) => outcome._tag), [
-            "Processed",
-            "Processed",
-            "Duplicate",
-            "Duplicate",
-            "Duplicate"
-          ])
+          assert.deepStrictEqual(
+            outcomes.map((outcome) => outcome._tag),
+            ["Processed", "Processed", "Duplicate", "Duplicate", "Duplicate"]
+          )
           assert.deepStrictEqual(effects.slice().sort(), [1, 2])
         })
       )
@@ -333,13 +365,10 @@ describe("onceAll", () => {
           )
           assert.deepStrictEqual(outcomes[2], { _tag: "Failed", error: "bad" })
           const again = yield* tracker.onceAll(numbers(5), keyOf, Effect.succeed)
-          assert.deepStrictEqual(again.map((outcome) => outcome._tag), [
-            "Duplicate",
-            "Duplicate",
-            "Processed",
-            "Duplicate",
-            "Duplicate"
-          ])
+          assert.deepStrictEqual(
+            again.map((outcome) => outcome._tag),
+            ["Duplicate", "Duplicate", "Processed", "Duplicate", "Duplicate"]
+          )
         })
       )
     )
@@ -355,7 +384,9 @@ describe("onceAll", () => {
           )
           yield* Deferred.await(started)
           yield* Fiber.interrupt(fiber)
-          const again = yield* tracker.onceAll([0, 2, 4, 6], keyOf, () => Effect.void, { whenInFlight: "fail" })
+          const again = yield* tracker.onceAll([0, 2, 4, 6], keyOf, () => Effect.void, {
+            whenInFlight: "fail"
+          })
           for (const [index, item] of [0, 2, 4, 6].entries()) {
             const key = keyOf(item)
             // groups are done one after another: with several, what comes before in its own group counts
@@ -375,14 +406,15 @@ describe("onceAll", () => {
     withTracker((tracker) =>
       Effect.gen(function* () {
         const items = [Key.id("good"), Key.id(""), Key.offset("s", -1), Key.offset("s", 3), Key.id("\ud800")]
-        const outcomes = yield* tracker.onceAll(items, (key) => key, () => Effect.void)
-        assert.deepStrictEqual(outcomes.map((outcome) => outcome._tag), [
-          "Processed",
-          "Failed",
-          "Failed",
-          "Processed",
-          "Failed"
-        ])
+        const outcomes = yield* tracker.onceAll(
+          items,
+          (key) => key,
+          () => Effect.void
+        )
+        assert.deepStrictEqual(
+          outcomes.map((outcome) => outcome._tag),
+          ["Processed", "Failed", "Failed", "Processed", "Failed"]
+        )
       })
     )
   )
@@ -395,7 +427,11 @@ describe("onceAll", () => {
           tracker.onceAll(
             items,
             (item) => Key.id(item),
-            (item) => Effect.andThen(Effect.sleep("1 seconds"), Effect.sync(() => runs.push(`${name}:${item}`)))
+            (item) =>
+              Effect.andThen(
+                Effect.sleep("1 seconds"),
+                Effect.sync(() => runs.push(`${name}:${item}`))
+              )
           )
         const left = yield* Effect.forkChild(one("left", ["a", "b"]))
         const right = yield* Effect.forkChild(one("right", ["c", "a", "b"]))
@@ -411,7 +447,9 @@ describe("onceAll", () => {
     withTracker((tracker, faults) =>
       Effect.gen(function* () {
         faults.failAfter.set("complete", 1)
-        const fiber = yield* Effect.forkChild(tracker.onceAll(numbers(5), (item) => Key.id(`${item}`), Effect.succeed))
+        const fiber = yield* Effect.forkChild(
+          tracker.onceAll(numbers(5), (item) => Key.id(`${item}`), Effect.succeed)
+        )
         yield* TestClock.adjust("5 seconds")
         const outcomes = yield* Fiber.join(fiber)
         assert.isTrue(outcomes.every((outcome) => outcome._tag === "Processed"))
@@ -508,7 +546,11 @@ describe("switched off", () => {
       const handler = Effect.sync(() => ++runs)
       yield* tracker.once(Key.id("a"), handler)
       yield* tracker.once(Key.id("a"), handler)
-      yield* tracker.onceAll([1, 1], () => Key.id("a"), () => handler)
+      yield* tracker.onceAll(
+        [1, 1],
+        () => Key.id("a"),
+        () => handler
+      )
       assert.strictEqual(runs, 4)
       assert.strictEqual((yield* Metric.value(Metrics.unprotectedRuns)).count, before + 4)
     }).pipe(Effect.provide(off))

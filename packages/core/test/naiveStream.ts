@@ -28,7 +28,12 @@ export class NaiveStream {
   lastToken = 0
   origin: number | undefined
 
-  claim(id: string, asked: ReadonlyArray<number>, terms: Protocol.ClaimTerms, now: number): NaiveAnswer | undefined {
+  claim(
+    id: string,
+    asked: ReadonlyArray<number>,
+    terms: Protocol.ClaimTerms,
+    now: number
+  ): NaiveAnswer | undefined {
     this.forget(now)
     const known = this.claims.find((claim) => claim.id === id)
     if (known !== undefined) {
@@ -36,7 +41,9 @@ export class NaiveStream {
       return {
         granted: asked.filter((offset) => known.held.has(offset) && !this.completed.has(offset)),
         completed: asked.filter((offset) => this.completed.has(offset)),
-        held: asked.filter((offset) => !this.completed.has(offset) && this.liveHolder(offset, now, known) !== undefined),
+        held: asked.filter(
+          (offset) => !this.completed.has(offset) && this.liveHolder(offset, now, known) !== undefined
+        ),
         token: known.token,
         until: known.until
       }
@@ -47,11 +54,20 @@ export class NaiveStream {
     const whole = asked.includes(tail)
     const granted = whole && held.length > 0 ? [] : open.filter((offset) => !held.includes(offset))
     if (granted.length === 0) return { granted, completed, held, token: undefined, until: undefined }
-    this.claims = this.claims.filter((claim) => !granted.some((offset) => claim.held.has(offset) && !this.completed.has(offset)))
+    this.claims = this.claims.filter(
+      (claim) => !granted.some((offset) => claim.held.has(offset) && !this.completed.has(offset))
+    )
     this.origin = Math.min(this.origin ?? granted[0], granted[0])
     this.lastToken = Math.max(this.lastToken + 1, Math.floor(now * 1000))
     const until = now + terms.leaseMillis
-    const claim = { id, requested: asked, held: new Set(granted), token: this.lastToken, leaseMillis: terms.leaseMillis, until }
+    const claim = {
+      id,
+      requested: asked,
+      held: new Set(granted),
+      token: this.lastToken,
+      leaseMillis: terms.leaseMillis,
+      until
+    }
     this.claims.push(claim)
     return { granted, completed, held, token: claim.token, until }
   }

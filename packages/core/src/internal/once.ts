@@ -6,7 +6,7 @@ import {
   InFlightElsewhere,
   InvalidInput,
   PayloadMismatch,
-  StoreError
+  type StoreError
 } from "../Errors.ts"
 import { format, type Key } from "../Key.ts"
 import * as Metrics from "../Metrics.ts"

@@ -7,13 +7,19 @@
  */
 import { Cause, Clock, Effect, Exit, Metric, type Schema } from "effect"
 import * as ClaimId from "../ClaimId.ts"
-import { ClaimIdReused, InFlightElsewhere, InvalidInput, PayloadMismatch, StoreError } from "../Errors.ts"
+import {
+  type ClaimIdReused,
+  InFlightElsewhere,
+  type InvalidInput,
+  PayloadMismatch,
+  type StoreError
+} from "../Errors.ts"
 import { format, type IdKey, type Key, type OffsetKey } from "../Key.ts"
 import * as Metrics from "../Metrics.ts"
 import * as OffsetRanges from "../OffsetRanges.ts"
 import type { KeyCompleteAnswer } from "../protocol/KeyState.ts"
 import type { Failed, HandlerClaim, Outcome, Terms, TrackerError } from "../Tracker.ts"
-import { type Decision, checkIdKey, checkOffsetKey, leaseLost, type Stores } from "./keyVerbs.ts"
+import { checkIdKey, checkOffsetKey, type Decision, leaseLost, type Stores } from "./keyVerbs.ts"
 import { monotonicMillis } from "./LeaseKeeper.ts"
 import { decodeResult, encode } from "./once.ts"
 import { retryStore, untilWorthAsking } from "./patience.ts"

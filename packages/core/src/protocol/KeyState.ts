@@ -8,14 +8,7 @@
  * the model that other stores are compared with.
  */
 import { ClaimList } from "./ClaimList.ts"
-import {
-  type ClaimRecord,
-  type ClaimTerms,
-  isForgotten,
-  isLive,
-  nextToken,
-  renewedUntil
-} from "./Claims.ts"
+import { type ClaimRecord, type ClaimTerms, isForgotten, isLive, nextToken, renewedUntil } from "./Claims.ts"
 
 /** One key of a claim. */
 export interface KeyItem {
