@@ -95,10 +95,10 @@ export class NaiveKeys {
   }
 
   release(id: string, keys: ReadonlyArray<string> | undefined): void {
-    const claim = this.claims.find((candidate) => candidate.id === id)
+    const claim: NaiveClaim | undefined = this.claims.find((candidate) => candidate.id === id)
     if (claim === undefined) return
     for (const key of keys ?? claim.requested.map((item) => item.key)) {
-      const name = `${claim.namespace}/${key}`
+      const name: string = `${claim.namespace}/${key}`
       if (this.entries.get(name)?.claim === claim) this.entries.delete(name)
     }
     this.dropEmpty()
