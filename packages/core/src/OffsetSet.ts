@@ -20,7 +20,7 @@
  * String(missing)                                           // "[150,160)"
  */
 import { InvalidInput } from "./Errors.ts"
-import { blockPayload, OffsetDirectory } from "./internal/offsetDirectory.ts"
+import { blockPayload, OffsetDirectory, positionOf } from "./internal/offsetDirectory.ts"
 import { NO_ROOM, OffsetPages, PAGE } from "./internal/offsetPages.ts"
 import * as OffsetRanges from "./OffsetRanges.ts"
 
@@ -37,9 +37,6 @@ const BASE_BYTES = 330
 
 /** The page that holds an offset. To multiply is exact here, and several times as fast as to divide. */
 const pageOf = (offset: number): number => Math.floor(offset * (1 / PAGE))
-
-/** The position in the pool of a partly filled page. Its own inverse, too. */
-const positionOf = blockPayload
 
 /**
  * The mutable set. `add`, `remove`, `lowerOrigin` and `reset` throw `InvalidInput` for a bad offset or range, and

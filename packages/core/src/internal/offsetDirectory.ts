@@ -17,8 +17,11 @@ interface Leaf {
 
 const noEntries = new Float64Array(0)
 
-/** What stands in a directory for the block at `position`. */
-export const blockPayload = (position: number): number => -1 - position
+/** What stands in a directory for the block at `position`: its complement, so that 0 is negative too. */
+export const blockPayload = (position: number): number => ~position
+
+/** The position that {@link blockPayload} made negative. Complementing is its own inverse, and gives an integer. */
+export const positionOf = (payload: number): number => ~payload
 
 /** The sorted list of pages and full runs. The cursor stands at an entry, or behind the last one. */
 export class OffsetDirectory {
@@ -148,7 +151,7 @@ export class OffsetDirectory {
   relocate(move: (position: number) => number): void {
     for (const { entries, count } of this.leaves) {
       for (let i = 1; i < 2 * count; i += 2) {
-        if (entries[i] < 0) entries[i] = blockPayload(move(-1 - entries[i]))
+        if (entries[i] < 0) entries[i] = blockPayload(move(positionOf(entries[i])))
       }
     }
   }
