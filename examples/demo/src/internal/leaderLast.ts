@@ -14,7 +14,7 @@ const syncGroup = 14
  * Whether a request of Kafka's protocol is a SyncGroup that carries assignments, which only the leader's does.
  * Up to version 3, the latest that kafkajs speaks.
  */
-export const isLeadersSync = (request: Buffer): boolean => {
+const isLeadersSync = (request: Buffer): boolean => {
   if (request.readInt16BE(4) !== syncGroup) return false
   const version = request.readInt16BE(6)
   const afterString = (at: number) => at + 2 + Math.max(request.readInt16BE(at), 0)
