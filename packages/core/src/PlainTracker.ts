@@ -1,0 +1,91 @@
+/**
+ * The tracker for plain async code: promises in, promises out, no Effect in sight.
+ */
+import { Cause, Effect, Exit, Layer, ManagedRuntime } from "effect"
+import type { IdempotencyStore } from "./IdempotencyStore.ts"
+import type { Key } from "./Key.ts"
+import * as Keys from "./Key.ts"
+import type { OffsetStore } from "./OffsetStore.ts"
+import { type HandlerClaim, type OnceOptions, type Outcome, Tracker, type TrackerOptions } from "./Tracker.ts"
+
+/** What a plain handler may know of its claim. */
+export interface PlainClaim extends HandlerClaim {
+  /** Aborts when the lease is lost: hand it to `fetch`, to a query, to whatever can stop. */
+  readonly signal: AbortSignal
+}
+
+/** What a plain tracker is made of. */
+export interface PlainTrackerOptions extends TrackerOptions {
+  /** The layer of a store: `MemoryStore.layer()`. */
+  readonly store: Layer.Layer<OffsetStore | IdempotencyStore, unknown>
+}
+
+/** A tracker for plain async code. A key is a text (an id in the tracker's namespace) or made by `Key`. */
+export interface PlainTracker extends AsyncDisposable {
+  /**
+   * Runs the handler unless the key is completed or being processed. Rejects with the handler's own error, or with
+   * one of `TrackerError`, which carry a stable `_tag`.
+   */
+  readonly once: <A>(
+    key: Key | string,
+    handler: (claim: PlainClaim) => Promise<A> | A,
+    options?: OnceOptions<A>
+  ) => Promise<Outcome<A>>
+  /** Whether the key is completed now. A question, never a gate. */
+  readonly isProcessed: (key: Key | string) => Promise<boolean>
+  /** Marks the key completed without running anything; answers whether that was news. */
+  readonly markProcessed: (key: Key | string) => Promise<boolean>
+  /** Closes the store. `await using` does it by itself. */
+  readonly close: () => Promise<void>
+}
+
+/** Carries what a handler threw through Effect, whatever it is, and out again as it was. */
+class Thrown {
+  readonly error: unknown
+  constructor(error: unknown) {
+    this.error = error
+  }
+}
+
+/**
+ * A tracker for plain async code.
+ *
+ * Rejects with `InvalidInput` for a bad or unknown option, and with the store's own error where it can't be opened.
+ *
+ * @example
+ * await using tracker = await makeTracker({ store: MemoryStore.layer(), namespace: "billing" })
+ * const outcome = await tracker.once("order-4711", async ({ signal }) => charge(order, { signal }))
+ */
+export const makeTracker = async ({ store, ...options }: PlainTrackerOptions): Promise<PlainTracker> => {
+  const runtime = ManagedRuntime.make(Tracker.layer(options).pipe(Layer.provide(store)))
+  const run = async <A>(effect: Effect.Effect<A, unknown, Tracker>): Promise<A> => {
+    const exit = await runtime.runPromiseExit(effect)
+    if (Exit.isSuccess(exit)) return exit.value
+    const error = Cause.squash(exit.cause)
+    throw error instanceof Thrown ? error.error : error
+  }
+  const tracker = await run(Tracker).catch(async (error: unknown) => {
+    await runtime.dispose()
+    throw error
+  })
+  const keyOf = (key: Key | string): Key => (typeof key === "string" ? Keys.id(key) : key)
+  const close = (): Promise<void> => runtime.dispose()
+  return {
+    once: (key, handler, given) =>
+      run(
+        tracker.once(
+          keyOf(key),
+          (claim) =>
+            Effect.tryPromise({
+              try: async (signal) => handler({ ...claim, signal }),
+              catch: (error) => new Thrown(error)
+            }),
+          given
+        )
+      ),
+    isProcessed: (key) => run(tracker.isProcessed(keyOf(key))),
+    markProcessed: (key) => run(tracker.markProcessed(keyOf(key))),
+    close,
+    [Symbol.asyncDispose]: close
+  }
+}
