@@ -1,0 +1,189 @@
+import fc from "fast-check"
+import { describe, expect, it } from "vitest"
+import { decide, epochOf, type Findings, metadata, resumeAtCommit } from "../src/PositionRules.ts"
+
+const log = { low: 0, high: 1_000 }
+const nothing: Findings = { progress: undefined, commit: undefined, log, durable: true, start: "earliest" }
+const stored = (watermark: number, epoch = 0, highest = watermark) => ({ watermark, highest, epoch })
+const ours = (offset: number, epoch = 0) => ({ offset, metadata: metadata(epoch) })
+const foreign = (offset: number, text: string | undefined = "") => ({ offset, metadata: text })
+
+const begin = (row: string, claimFrom: number, ...passed: ReadonlyArray<object>) => ({
+  _tag: "Begin",
+  row,
+  claimFrom,
+  passed
+})
+
+const rows: ReadonlyArray<readonly [found: string, findings: Findings, decision: object]> = [
+  ["nothing, start earliest", nothing, begin("new", 0)],
+  [
+    "nothing, start earliest, the log's beginning removed",
+    { ...nothing, log: { low: 40, high: 90 } },
+    begin("new", 40)
+  ],
+  ["nothing, start latest", { ...nothing, start: "latest" }, begin("new", 1_000)],
+  ["another client's commit", { ...nothing, commit: foreign(70) }, begin("migrated", 70)],
+  [
+    "another client's commit without metadata",
+    { ...nothing, commit: foreign(70, undefined) },
+    begin("migrated", 70)
+  ],
+  [
+    "another client's commit, with start latest",
+    { ...nothing, start: "latest", commit: foreign(70) },
+    begin("migrated", 70)
+  ],
+  [
+    "another client's commit below the log",
+    { ...nothing, log: { low: 90, high: 100 }, commit: foreign(70) },
+    begin("migrated", 70, { why: "lost-to-retention", from: 70, to: 90 })
+  ],
+  [
+    "our commit, and a durable store that knows nothing",
+    { ...nothing, commit: ours(70) },
+    { _tag: "StoreLost", committed: 70 }
+  ],
+  [
+    "our commit, and a store that forgets",
+    { ...nothing, durable: false, commit: ours(70) },
+    begin("store-empty", 70)
+  ],
+  ["progress, no commit", { ...nothing, progress: stored(50) }, begin("known", 50)],
+  ["progress, our commit at it", { ...nothing, progress: stored(50), commit: ours(50) }, begin("known", 50)],
+  [
+    "progress, our commit behind it",
+    { ...nothing, progress: stored(50), commit: ours(20) },
+    begin("known", 50)
+  ],
+  [
+    "our commit ahead, of the same epoch: the store lost writes",
+    { ...nothing, progress: stored(50), commit: ours(80) },
+    begin("store-behind", 50, { why: "lost-writes", from: 50, to: 80 })
+  ],
+  [
+    "our commit ahead, of an older epoch: an operator has rewound",
+    { ...nothing, progress: stored(50, 2), commit: ours(80, 1) },
+    begin("known", 50)
+  ],
+  [
+    "our commit behind, of an older epoch: an operator has skipped",
+    { ...nothing, progress: stored(50, 2), commit: ours(20, 1) },
+    begin("known", 50)
+  ],
+  [
+    "our commit behind, of a newer epoch: the store lost a rewind",
+    { ...nothing, progress: stored(50, 1), commit: ours(20, 3) },
+    { _tag: "AdoptEpoch", act: "rewind", position: 20, epochs: 2 }
+  ],
+  [
+    "our commit ahead, of a newer epoch: the store lost a skip",
+    { ...nothing, progress: stored(50, 1), commit: ours(80, 2) },
+    { _tag: "AdoptEpoch", act: "skip", position: 80, epochs: 1 }
+  ],
+  [
+    "another client's commit ahead",
+    { ...nothing, progress: stored(50), commit: foreign(80) },
+    begin("overtaken", 50, { why: "foreign-commit", from: 50, to: 80 })
+  ],
+  [
+    "another client's commit behind",
+    { ...nothing, progress: stored(50), commit: foreign(20) },
+    begin("known", 50)
+  ],
+  [
+    "retention overtook the store",
+    { ...nothing, progress: stored(50), log: { low: 60, high: 100 } },
+    begin("known", 50, { why: "lost-to-retention", from: 50, to: 60 })
+  ],
+  [
+    "another client's commit ahead, and retention ahead of both",
+    { ...nothing, progress: stored(50), commit: foreign(70), log: { low: 90, high: 100 } },
+    begin(
+      "overtaken",
+      50,
+      { why: "foreign-commit", from: 50, to: 70 },
+      { why: "lost-to-retention", from: 70, to: 90 }
+    )
+  ],
+  [
+    "completed above the log's end",
+    { ...nothing, progress: stored(50, 0, 101), log: { low: 0, high: 100 } },
+    { _tag: "LogWentBack", highest: 101, end: 100 }
+  ],
+  [
+    "committed above the log's end",
+    { ...nothing, commit: ours(101), log: { low: 0, high: 100 } },
+    { _tag: "LogWentBack", highest: 101, end: 100 }
+  ],
+  ["completed to the log's end", { ...nothing, progress: stored(1_000) }, begin("known", 1_000)]
+]
+
+describe("PositionRules", () => {
+  it.each(rows)("%s", (_, findings, decision) => {
+    expect(decide(findings)).toEqual(decision)
+  })
+
+  it("resumes at the commit where the operator says so", () => {
+    expect(resumeAtCommit(70, 0)).toEqual(begin("store-empty", 70))
+    expect(resumeAtCommit(70, 90)).toEqual(
+      begin("store-empty", 70, { why: "lost-to-retention", from: 70, to: 90 })
+    )
+  })
+
+  it("knows its own metadata, and no other's", () => {
+    expect(epochOf(metadata(0))).toBe(0)
+    expect(epochOf(metadata(12))).toBe(12)
+    for (const other of [
+      undefined,
+      "",
+      "tidemark",
+      "tidemark:1:",
+      "tidemark:1:-1",
+      "tidemark:2:3",
+      "tidemark:1:1 "
+    ])
+      expect(epochOf(other)).toBeUndefined()
+  })
+
+  it("never passes over what nobody completed, committed or removed", () => {
+    const offset = fc.integer({ min: 0, max: 100 })
+    const findings: fc.Arbitrary<Findings> = fc.record({
+      progress: fc.option(
+        fc
+          .record({ watermark: offset, highest: offset, epoch: fc.integer({ min: 0, max: 2 }) })
+          .map((found) => ({
+            ...found,
+            highest: Math.max(found.highest, found.watermark)
+          })),
+        { nil: undefined }
+      ),
+      commit: fc.option(
+        fc.record({ offset, metadata: fc.constantFrom(undefined, "", metadata(0), metadata(1)) }),
+        { nil: undefined }
+      ),
+      log: fc
+        .tuple(offset, offset)
+        .map(([one, other]) => ({ low: Math.min(one, other), high: Math.max(one, other) })),
+      durable: fc.boolean(),
+      start: fc.constant("earliest" as const)
+    })
+    fc.assert(
+      fc.property(findings, (found) => {
+        const decision = decide(found)
+        if (decision._tag !== "Begin") return
+        const { commit, log, progress } = found
+        let position = decision.claimFrom
+        for (const { from, to } of decision.passed) {
+          expect(from).toBe(position)
+          expect(to).toBeGreaterThan(from)
+          position = to
+        }
+        expect(decision.claimFrom).toBe(progress?.watermark ?? decision.claimFrom)
+        expect(position).toBeGreaterThanOrEqual(log.low)
+        expect(position).toBeLessThanOrEqual(Math.max(log.low, commit?.offset ?? 0, progress?.watermark ?? 0))
+      }),
+      { numRuns: 1_000 }
+    )
+  })
+})
