@@ -12,6 +12,7 @@ const projects = {
   "test-servers": "packages/test-servers",
   bench: "packages/bench",
   demo: "examples/demo",
+  "quick-start": "examples/quick-start",
   regression: "regression",
   packaging: "regression/packaging"
 }
