@@ -7,18 +7,29 @@ import { Kafka, logLevel } from "kafkajs"
 import { describe, expect, it } from "vitest"
 
 const path = (name: string): string => new URL(`../src/${name}.ts`, import.meta.url).pathname
+const home = new URL("..", import.meta.url).pathname
+const run = (args: ReadonlyArray<string>) => promisify(execFile)(process.execPath, args, { cwd: home })
 const flags = ["--conditions=@tidemark/source"]
 const printed = "order-4711 Processed\norder-4711 Duplicate\norder-4712 Processed\n"
 
 describe("the quick start", () => {
   it.each(["plain", "effect"])("%s.ts prints what the README says", async (name) => {
-    const { stdout } = await promisify(execFile)(process.execPath, [...flags, path(name)])
+    const { stdout } = await run([...flags, path(name)])
     expect(stdout).toBe(printed)
   })
 
   it.each(["plain", "effect", "kafka"])("the README shows %s.ts as it is", (name) => {
     const readme = readFileSync(new URL("../../../README.md", import.meta.url), "utf8")
     expect(readme).toContain(readFileSync(path(name), "utf8").trim())
+  })
+})
+
+describe("the packages' READMEs", () => {
+  it.each(["core", "store-memory"])("the example of %s runs", async (name) => {
+    const readme = readFileSync(new URL(`../../../packages/${name}/README.md`, import.meta.url), "utf8")
+    const program = /```ts\n(.*?)```/s.exec(readme)?.[1] as string
+    const { stdout } = await run([...flags, "--input-type=module-typescript", "--eval", program])
+    expect(stdout).toBe("Processed\n")
   })
 })
 
@@ -40,7 +51,7 @@ await describeWithKafka("the quick start with Kafka", ({ brokers }) => {
       .replace('"orders"', JSON.stringify(topic))
       .replace('"billing"', JSON.stringify(topic))
     const child = spawn(process.execPath, [...flags, "--input-type=module-typescript", "--eval", program], {
-      cwd: new URL("..", import.meta.url).pathname,
+      cwd: home,
       env: { ...process.env, KAFKA_BROKERS: brokers.join(",") }
     })
     let output = ""
