@@ -9,7 +9,7 @@
  */
 import { IdempotencyStore, type InvalidInput, OffsetStore } from "@tidemark/core"
 import { Cause, Clock, type Duration, Effect, Exit, Layer, Scheduler } from "effect"
-import type { Counters } from "./internal/consumer/counters.ts"
+import { type Counters, makeCounters } from "./internal/consumer/counters.ts"
 import { Engine } from "./internal/consumer/Engine.ts"
 import type { ConsumerFailure } from "./internal/consumer/environment.ts"
 import type { Order } from "./internal/consumer/Lanes.ts"
@@ -117,9 +117,11 @@ export interface KafkaConsumer<E, R> {
    * leaves the group.
    */
   readonly run: Effect.Effect<never, E | ConsumerFailure, R | KafkaClient | OffsetStore | IdempotencyStore>
-  /** How it stands now, or stood when it ended; `undefined` before its first run. */
-  readonly status: Effect.Effect<ConsumerStatus | undefined>
+  /** How it stands now, or stood when it ended. */
+  readonly status: Effect.Effect<ConsumerStatus>
 }
+
+const notStarted = (): ConsumerStatus => ({ counters: makeCounters(), partitions: [], running: 0 })
 
 /**
  * A consumer with a handle on what it does.
@@ -139,7 +141,7 @@ export const make = <E, R>(
     (settings): KafkaConsumer<E, R> => {
       let latest: Engine<E, R> | undefined
       return {
-        status: Effect.sync(() => latest?.status()),
+        status: Effect.sync(() => latest?.status() ?? notStarted()),
         run: Effect.scoped(
           Effect.gen(function* () {
             const engine = new Engine<E, R>(settings, {

@@ -70,6 +70,8 @@ export class Engine<E, R> {
   private member: GroupMember | undefined
   private lastHeartbeat = Number.NEGATIVE_INFINITY
   private ended = false
+  /** Whether the last commit failed, and it was said. */
+  private commitsFail = false
   private stopping = false
 
   constructor(settings: Settings<E, R>, services: EngineServices<R>) {
@@ -257,6 +259,7 @@ export class Engine<E, R> {
       onSuccess: () =>
         Effect.sync(() => {
           this.counters.commits++
+          this.commitsFail = false
           for (const { done } of due) done()
         }),
       onFailure: (error) => this.onCommitFailure(error)
@@ -267,11 +270,11 @@ export class Engine<E, R> {
     this.counters.commitFailures++
     const rebalanced =
       error.reason === "StaleMember" || error.reason === "NotAssigned" || error.reason === "MemberEnded"
-    return rebalanced
-      ? Effect.void
-      : Effect.logWarning(
-          `tidemark: a commit failed, and is tried again at the next interval: ${error.message}`
-        )
+    if (rebalanced || this.commitsFail) return Effect.void
+    this.commitsFail = true
+    return Effect.logWarning(
+      `tidemark: a commit failed, and is tried again at each interval: ${error.message}`
+    )
   }
 
   // --- the end

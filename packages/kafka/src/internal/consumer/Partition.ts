@@ -379,7 +379,7 @@ export class Partition implements TopicPartition {
     }
     if (this.phase === "closed") return
     this.phase = "closed"
-    const { offsets } = this.environment
+    const { offsets, settings } = this.environment
     if (this.lease !== undefined) offsets.leases.drop(this.lease)
     if (this.state.running > 0) {
       yield* Effect.logWarning(
@@ -387,14 +387,22 @@ export class Partition implements TopicPartition {
       )
       return
     }
-    if (this.keys !== undefined) yield* this.keys.close
-    if (this.ref !== undefined) {
-      yield* Effect.catch(offsets.release(this.ref), (error) =>
-        Effect.logWarning(
-          `tidemark: the claim on ${this} could not be given back; it ends with its lease: ${error.message}`
-        )
+    const { ref } = this
+    const giveBack = Effect.andThen(
+      this.keys?.close ?? Effect.void,
+      ref === undefined ? Effect.void : offsets.release(ref)
+    )
+    const left = (why: string) =>
+      Effect.logWarning(
+        `tidemark: the claim on ${this} could not be given back; it ends with its lease: ${why}`
       )
-    }
+    yield* Effect.catch(
+      Effect.timeoutOrElse(giveBack, {
+        duration: settings.drainTimeoutMillis,
+        orElse: () => left(`the store has not answered for ${settings.drainTimeoutMillis} ms`)
+      }),
+      (error) => left(error.message)
+    )
   })
 
   // --- for people
