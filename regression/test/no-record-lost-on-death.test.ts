@@ -1,0 +1,91 @@
+import { IdempotencyStore, OffsetStore } from "@tidemark/core"
+import { KafkaClient, type KafkaRecord } from "@tidemark/kafka"
+import { Effect } from "effect"
+import { expect } from "vitest"
+import { isDone, Ledger, messages, onEveryCluster, start, until } from "./consumers.ts"
+
+/** A store that can be cut off: then no call ends, and no lease is renewed, as if the process were gone. */
+const mortalStore = Effect.gen(function* () {
+  const store = yield* OffsetStore
+  let isDead = false
+  const drops: Array<() => void> = []
+  const gated =
+    <Args extends ReadonlyArray<unknown>, A, E>(call: (...args: Args) => Effect.Effect<A, E>) =>
+    (...args: Args) =>
+      Effect.suspend(() => (isDead ? Effect.never : call(...args)))
+  const leases: typeof store.leases = {
+    drop: (lease) => store.leases.drop(lease),
+    hold: (lease) => {
+      if (isDead) return
+      store.leases.hold(lease)
+      drops.push(() => store.leases.drop(lease))
+    }
+  }
+  return {
+    isDead: () => isDead,
+    kill: () => {
+      isDead = true
+      for (const drop of drops) drop()
+    },
+    service: {
+      ...store,
+      leases,
+      claim: gated(store.claim),
+      complete: gated(store.complete),
+      release: gated(store.release),
+      progress: gated(store.progress)
+    }
+  }
+})
+
+await onEveryCluster(
+  "a consumer dies without a word: nothing lost, twice only what it had at work",
+  (cluster) =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const ledger = new Ledger()
+      const atWork = new Set<string>()
+      const mortal = yield* mortalStore
+      const { client: doomed, cut } = yield* cluster.connect
+      yield* client.produce(messages(cluster.topic, 3_000))
+      const handler =
+        (isDead: () => boolean) =>
+        (record: KafkaRecord): Effect.Effect<void> =>
+          Effect.suspend(() => {
+            if (isDead()) return Effect.never
+            const take = Effect.suspend(() => {
+              if (isDead()) return Effect.never
+              ledger.note(record)
+              return Effect.void
+            })
+            return Effect.andThen(Effect.sleep(Math.random() * 6), take)
+          })
+      const survivor = yield* start(cluster, { handler: handler(() => false) })
+      const victim = yield* Effect.provideService(
+        start(cluster, { handler: handler(mortal.isDead), drainTimeout: 100 }, doomed),
+        OffsetStore,
+        mortal.service
+      )
+      yield* until(
+        "both at work",
+        () => victim.status().counters.processed > 200 && survivor.status().running > 0
+      )
+      const unsettled = victim.status()
+      mortal.kill()
+      cut()
+      for (const value of ledger.times.keys()) atWork.add(value)
+      yield* until(
+        "all done",
+        () => ledger.times.size === 3_000 && isDone([survivor]),
+        () => survivor.status()
+      )
+
+      expect(ledger.times.size).toBe(3_000)
+      ledger.expectInOrder()
+      // the crash fell between the effect and the mark
+      const most = unsettled.partitions.reduce((sum, { unfinished }) => sum + unfinished, 0)
+      expect(ledger.twice.length).toBeLessThanOrEqual(most)
+      for (const value of ledger.twice) expect(atWork.has(value)).toBe(true)
+      expect(yield* Effect.map(IdempotencyStore, ({ name }) => name)).toBe("memory")
+    })
+)
