@@ -76,6 +76,22 @@ describe("PartitionState", () => {
     expect(state.watermark).toBe(9)
   })
 
+  it("keeps tiles apart when its room is used again", () => {
+    for (const count of [255, 256, 257, 1_000]) {
+      const state = begin("none")
+      state.receive(batch(0, [], 1))
+      settle(state)
+      state.receive(dense(1, 1 + count))
+      const taken = takeAll(state)
+      expect(taken.map(([, offset]) => offset)).toEqual(
+        Array.from({ length: count }, (_, index) => index + 1)
+      )
+      state.finish(taken[count - 1][0])
+      settle(state)
+      expect(state.watermark).toBe(1)
+    }
+  })
+
   it("drops what it has received before", () => {
     const state = begin("none")
     state.receive(dense(0, 5))

@@ -57,42 +57,41 @@ export class Lanes {
     return this.order !== "none"
   }
 
+  /** The lane of a record; `undefined` where it keeps no order with any other. */
+  laneOf({ key }: KafkaRecord): string | undefined {
+    return key === undefined || this.order !== "key" ? undefined : nameOf(key)
+  }
+
   /**
    * A tile wants its lane. `entered`: it has it. `queued`: it gets it by `takeReady` later. `full`: ask again after
    * the next `leave`.
    */
-  enter(tile: number, record: KafkaRecord): "entered" | "queued" | "full" {
-    if (this.order === "none") return "entered"
+  enter(tile: number, lane: string | undefined): "entered" | "queued" | "full" {
     if (this.order === "partition") {
       if (this.inUse) return "full"
       this.inUse = true
       return "entered"
     }
-    const { key } = record
-    if (key === undefined) return "entered"
-    const name = nameOf(key)
-    const queue = this.byKey.get(name)
+    if (lane === undefined) return "entered"
+    const queue = this.byKey.get(lane)
     if (queue === undefined) {
-      this.byKey.set(name, null)
+      this.byKey.set(lane, null)
       return "entered"
     }
-    if (queue === null) this.byKey.set(name, new Queue(tile))
+    if (queue === null) this.byKey.set(lane, new Queue(tile))
     else queue.push(tile)
     return "queued"
   }
 
-  /** This record is done with its lane. One that never entered must not leave. */
-  leave(record: KafkaRecord): void {
-    if (this.order === "none") return
+  /** A tile of this lane is done with it. One that never entered must not leave. */
+  leave(lane: string | undefined): void {
     if (this.order === "partition") {
       this.inUse = false
       return
     }
-    const { key } = record
-    if (key === undefined) return
-    const name = nameOf(key)
-    const next = this.byKey.get(name)?.shift() ?? -1
-    if (next === -1) this.byKey.delete(name)
+    if (lane === undefined) return
+    const next = this.byKey.get(lane)?.shift() ?? -1
+    if (next === -1) this.byKey.delete(lane)
     else this.ready.push(next)
   }
 
@@ -108,8 +107,8 @@ export class Lanes {
 
   /** The tiles that wait for the lane of this record, as far as they have come up. */
   queuedBehind(record: KafkaRecord): ReadonlyArray<number> {
-    if (this.order !== "key" || record.key === undefined) return []
-    return this.byKey.get(nameOf(record.key))?.rest() ?? []
+    const lane = this.laneOf(record)
+    return (lane === undefined ? undefined : this.byKey.get(lane)?.rest()) ?? []
   }
 
   sameLane(one: KafkaRecord, other: KafkaRecord): boolean {

@@ -64,6 +64,8 @@ export class PartitionState {
   private ends = new Float64Array(this.capacity)
   private states = new Uint8Array(this.capacity)
   private records: Array<KafkaRecord | undefined> = new Array(this.capacity)
+  /** The lanes of the tiles that have come up: making a key's name twice would cost more than keeping it. */
+  private laneNames: Array<string | undefined> = new Array(this.capacity)
   /** The first tile that is not completed. */
   private head = 0
   /** The first tile that was not looked at yet. */
@@ -144,7 +146,7 @@ export class PartitionState {
 
   /** Tiles below `end` may start. */
   admit(end: number): void {
-    this.admitted = end
+    if (end > this.admitted) this.admitted = end
   }
 
   /** Starts the next record whose turn it is, and gives its tile; -1 when there is none. */
@@ -160,7 +162,9 @@ export class PartitionState {
         this.next++
         continue
       }
-      const entry = lanes.enter(tile, this.records[tile & mask] as KafkaRecord)
+      const lane = lanes.laneOf(this.records[tile & mask] as KafkaRecord)
+      this.laneNames[tile & mask] = lane
+      const entry = lanes.enter(tile, lane)
       if (entry === "full") return -1
       this.next++
       if (entry === "entered" && this.mayRun(tile)) return this.start(tile)
@@ -188,7 +192,8 @@ export class PartitionState {
     const record = this.records[slot]
     if (record === undefined) return
     if (this.states[slot] === started) this.running--
-    this.lanes.leave(record)
+    this.lanes.leave(this.laneNames[slot])
+    this.laneNames[slot] = undefined
     this.states[slot] = finished
     this.records[slot] = undefined
     this.inFlight--
@@ -255,6 +260,9 @@ export class PartitionState {
         this.head++
       }
     }
+    // Tiles without a record may be completed before anything looked at them; their slots are used again.
+    if (this.next < this.head) this.next = this.head
+    if (this.admitted < this.head) this.admitted = this.head
   }
 
   private append(end: number, record: KafkaRecord | undefined, state: number): void {
@@ -281,17 +289,20 @@ export class PartitionState {
     const ends = new Float64Array(capacity)
     const states = new Uint8Array(capacity)
     const records: Array<KafkaRecord | undefined> = new Array(capacity)
+    const laneNames: Array<string | undefined> = new Array(capacity)
     for (let tile = this.head; tile < this.tail; tile++) {
       const from = tile & oldMask
       const to = tile & (capacity - 1)
       ends[to] = this.ends[from]
       states[to] = this.states[from]
       records[to] = this.records[from]
+      laneNames[to] = this.laneNames[from]
     }
     this.capacity = capacity
     this.ends = ends
     this.states = states
     this.records = records
+    this.laneNames = laneNames
   }
 }
 
