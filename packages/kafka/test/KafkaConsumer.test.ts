@@ -535,6 +535,26 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
       expectOnce(ledger, 20)
     }))
 
+  test("waits for a store that is slower than the drain timeout, since what took effect must be told", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const store = yield* OffsetStore
+      const ledger = new Ledger()
+      yield* client.produce(records("orders", 200))
+      const slow: typeof store.complete = (ref, ranges) =>
+        Effect.andThen(Effect.sleep(300), store.complete(ref, ranges))
+      const options = { ...quick, topics: ["orders"], handler: work(ledger, random(3)) }
+      const first = yield* Effect.provideService(start({ ...options, drainTimeout: 20 }), OffsetStore, {
+        ...store,
+        complete: slow
+      })
+      yield* until("under way", () => ledger.count > 50)
+      yield* first.stop
+      yield* start(options)
+      yield* until("all done", () => ledger.byRecord.size === 200)
+      expectOnce(ledger, 200)
+    }))
+
   test("stops with the error of a store that fails for good, or for as long as its lease lasts", () =>
     Effect.gen(function* () {
       const { consumer } = yield* failing(storeError(false), 1)

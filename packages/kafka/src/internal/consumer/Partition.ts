@@ -51,7 +51,7 @@ export class Partition implements TopicPartition {
   private paused = false
   private highWatermark: number | undefined
   private committed: number | undefined
-  private onQuiet: Array<() => void> = []
+  private readonly waiters = new Set<{ readonly condition: () => boolean; readonly resume: () => void }>()
 
   constructor(environment: Environment, ring: KeyRing | undefined, { partition, topic }: TopicPartition) {
     this.environment = environment
@@ -187,7 +187,7 @@ export class Partition implements TopicPartition {
   finish(tile: number): void {
     if (this.phase === "closed") {
       this.state.abandon(tile)
-      this.checkQuiet()
+      this.tellWaiters()
       return
     }
     this.state.finish(tile)
@@ -195,19 +195,20 @@ export class Partition implements TopicPartition {
     if (!this.active) this.environment.activate(this, false)
     if (!this.settling) this.settleSoon()
     if (this.paused) this.resumeBelowBound()
+    if (this.waiters.size > 0) this.tellWaiters()
   }
 
   /** A handler has failed: its record stays undone, and everything behind it in its lane. */
   onFailed(tile: number): void {
     this.state.abandon(tile)
-    this.checkQuiet()
+    this.tellWaiters()
   }
 
   /** A handler has ended, and its record is to be run again, by whoever owns it then. */
   abandon(tile: number): void {
     this.state.abandon(tile)
     if (this.phase === "owned") this.keys?.onAbandoned(tile)
-    this.checkQuiet()
+    this.tellWaiters()
   }
 
   // --- bounds
@@ -249,7 +250,7 @@ export class Partition implements TopicPartition {
           this.settleFailed = true
           if (this.phase !== "closed") this.environment.fail(exit.cause)
         }
-        this.checkQuiet()
+        this.tellWaiters()
       })
     }, 0)
   }
@@ -313,7 +314,7 @@ export class Partition implements TopicPartition {
       )
     )
     if (this.keys !== undefined) fork(this.keys.close)
-    this.checkQuiet()
+    this.tellWaiters()
     onLost(this)
   }
 
@@ -323,49 +324,50 @@ export class Partition implements TopicPartition {
     if (this.phase === "owned") this.phase = "draining"
   }
 
-  /** Whether no handler is at work and all that has finished is settled. */
-  private get isQuiet(): boolean {
-    return this.state.running === 0 && !this.settling
+  /** Whether what has finished is in the store, or can't be brought there. */
+  private readonly isSettled = (): boolean => !this.settling
+
+  private readonly isIdle = (): boolean => this.state.running === 0
+
+  private tellWaiters(): void {
+    for (const waiter of [...this.waiters]) {
+      if (!waiter.condition()) continue
+      this.waiters.delete(waiter)
+      waiter.resume()
+    }
   }
 
-  private checkQuiet(): void {
-    if (this.onQuiet.length === 0 || !this.isQuiet) return
-    for (const resume of this.onQuiet.splice(0)) resume()
-  }
-
-  private readonly awaitQuiet: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (this.isQuiet) return resume(Effect.void)
-    const quiet = () => resume(Effect.void)
-    this.onQuiet.push(quiet)
-    return Effect.sync(() => {
-      this.onQuiet = this.onQuiet.filter((other) => other !== quiet)
+  /** Waits for the condition, for a bounded time. */
+  private await(condition: () => boolean, millis: number): Effect.Effect<void> {
+    const wait = Effect.callback<void>((resume) => {
+      if (condition()) return resume(Effect.void)
+      const waiter = { condition, resume: () => resume(Effect.void) }
+      this.waiters.add(waiter)
+      return Effect.sync(() => void this.waiters.delete(waiter))
     })
-  })
+    return Effect.timeoutOrElse(wait, { duration: millis, orElse: () => Effect.void })
+  }
 
-  /** Lets the records at work end, for a bounded time, and interrupts those that don't. */
-  readonly drain: Effect.Effect<void> = Effect.suspend(() => {
+  /**
+   * Lets the records at work end, for a bounded time, and interrupts those that don't. Then brings what has finished
+   * to the store, for as long as a lease may last: it has taken effect, and would do so again if it were given back.
+   */
+  readonly drain: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
     this.stopStarting()
     const { revoke, settings } = this.environment
     this.acquiring?.interruptUnsafe()
-    if (this.phase !== "draining") return Effect.void
-    const interrupt = Effect.suspend(() => {
-      const { running } = this.state
+    if (this.phase !== "draining") return
+    yield* this.await(this.isIdle, settings.drainTimeoutMillis)
+    const { running } = this.state
+    if (running > 0) {
       revoke(this)
-      return Effect.andThen(
-        Effect.logWarning(
-          `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and were ` +
-            "interrupted; their next owner runs them"
-        ),
-        Effect.timeoutOrElse(this.awaitQuiet, {
-          duration: interruptPatienceMillis,
-          orElse: () => Effect.void
-        })
+      yield* Effect.logWarning(
+        `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and were ` +
+          "interrupted; their next owner runs them"
       )
-    })
-    return Effect.timeoutOrElse(this.awaitQuiet, {
-      duration: settings.drainTimeoutMillis,
-      orElse: () => (this.state.running === 0 ? Effect.void : interrupt)
-    })
+      yield* this.await(this.isIdle, interruptPatienceMillis)
+    }
+    yield* this.await(this.isSettled, settings.leaseMillis)
   })
 
   /** Gives back what is not completed, so that the next owner can begin. After `drain`. */
