@@ -1,12 +1,13 @@
 /**
  * Immutable sets of offsets, as half-open ranges `[from, to)`.
  *
- * The ranges of a set are sorted, disjoint and never touch, so that a set has exactly one form: in memory, on the
- * wire and on disk. An offset is a safe integer from 0 to `Number.MAX_SAFE_INTEGER`; `to` may therefore be
- * {@link END}, 2^53, which is exact, and which also ends an open-ended range ("everything from here on").
+ * The ranges of a set are sorted, disjoint and never touch, so that a set has exactly one form: in memory, on
+ * the wire and on disk. An offset is a safe integer from 0 to `Number.MAX_SAFE_INTEGER`; `to` may therefore
+ * be {@link END}, 2^53, which is exact, and which also ends an open-ended range ("everything from here on").
  *
- * What builds a set from outside values (`make`, `of`, `fromOffsets`, `fromRanges`, `add`, `remove`, `decode`) checks
- * them, and throws {@link InvalidInput} before anything is made. What combines sets doesn't fail.
+ * What builds a set from outside values (`make`, `of`, `fromOffsets`, `fromRanges`, `add`, `remove`,
+ * `decode`) checks them, and throws {@link InvalidInput} before anything is made. What combines sets doesn't
+ * fail.
  *
  * @example
  * import { OffsetRanges } from "@tidemark/core"
@@ -32,11 +33,14 @@ const ALLOWED_WIRE = "a flat array of numbers [from, to, from, to, ...], sorted,
  */
 export class OffsetRanges implements Equal.Equal {
   /**
-   * The ranges as `[from0, to0, from1, to1, ...]`: what loops over many ranges should read. Never to be written to.
+   * The ranges as `[from0, to0, from1, to1, ...]`: what loops over many ranges should read. Never to be
+   * written to.
    */
   readonly flat: ReadonlyArray<number>
 
-  /** Takes `flat` as it is: see {@link fromSortedUnsafe}. Outside values go through {@link make} and its like. */
+  /**
+   * Takes `flat` as it is: see {@link fromSortedUnsafe}. Outside values go through {@link make} and its like.
+   */
   constructor(flat: ReadonlyArray<number>) {
     this.flat = flat
   }
@@ -74,8 +78,8 @@ export const empty: OffsetRanges = new OffsetRanges([])
 export const isOffsetRanges = (value: unknown): value is OffsetRanges => value instanceof OffsetRanges
 
 /**
- * Throws {@link InvalidInput} unless `offset` is an integer from 0 to `Number.MAX_SAFE_INTEGER`; `field` is the name
- * the error gives it.
+ * Throws {@link InvalidInput} unless `offset` is an integer from 0 to `Number.MAX_SAFE_INTEGER`; `field` is
+ * the name the error gives it.
  */
 export const assertOffset = (offset: number, field = "offset"): void => {
   if (!(Number.isSafeInteger(offset) && offset >= 0)) {
@@ -92,13 +96,17 @@ export const assertRange = (from: number, to: number): void => {
 }
 
 /**
- * Wraps ranges that are known to be sound: an even number of entries, each greater than the one before it, offsets
- * within bounds. The array becomes the set's own; unchecked, since this is on the path of every claim.
+ * Wraps ranges that are known to be sound: an even number of entries, each greater than the one before it,
+ * offsets within bounds. The array becomes the set's own; unchecked, since this is on the path of every
+ * claim.
  */
 export const fromSortedUnsafe = (flat: ReadonlyArray<number>): OffsetRanges =>
   flat.length === 0 ? empty : new OffsetRanges(flat)
 
-/** The one range `[from, to)`. Throws {@link InvalidInput} for a bad offset, and for a reversed or empty range. */
+/**
+ * The one range `[from, to)`. Throws {@link InvalidInput} for a bad offset, and for a reversed or empty
+ * range.
+ */
 export const make = (from: number, to: number): OffsetRanges => {
   assertRange(from, to)
   // adding 0 turns -0, which is an integer too, into 0
@@ -121,7 +129,10 @@ export const openEnded = (from: number): OffsetRanges => {
 export const isOpenEnded = (ranges: OffsetRanges): boolean =>
   ranges.flat.length > 0 && ranges.flat[ranges.flat.length - 1] === END
 
-/** The set of these offsets, in any order, repeated or not; fastest when they ascend. Throws {@link InvalidInput}. */
+/**
+ * The set of these offsets, in any order, repeated or not; fastest when they ascend. Throws
+ * {@link InvalidInput}.
+ */
 export const fromOffsets = (offsets: Iterable<number>): OffsetRanges => {
   const values = Array.isArray(offsets) ? (offsets as ReadonlyArray<number>) : Array.from(offsets)
   const flat: Array<number> = []
@@ -201,7 +212,7 @@ const firstBeginningFrom = (flat: ReadonlyArray<number>, offset: number): number
 export const add = (ranges: OffsetRanges, from: number, to: number): OffsetRanges => {
   assertRange(from, to)
   const { flat } = ranges
-  // those that touch the new range belong to it too, hence `from - 1` and `to + 1`; END + 1 is not exact, nor needed
+  // those that touch the new range belong to it too, hence `from - 1` and `to + 1`; END + 1 is not exact
   const begin = firstEndingAfter(flat, from - 1)
   const end = to === END ? flat.length : firstBeginningFrom(flat, to + 1)
   if (begin === end) return new OffsetRanges([...flat.slice(0, begin), from + 0, to, ...flat.slice(end)])
@@ -352,8 +363,8 @@ export const first = (ranges: OffsetRanges): number | undefined => ranges.flat[0
 export const end = (ranges: OffsetRanges): number | undefined => ranges.flat.at(-1)
 
 /**
- * The end of the contiguous run which covers `origin`: below it, from `origin` on, all is in the set. `origin` itself
- * when it isn't. Throws {@link InvalidInput} for a bad origin.
+ * The end of the contiguous run which covers `origin`: below it, from `origin` on, all is in the set.
+ * `origin` itself when it isn't. Throws {@link InvalidInput} for a bad origin.
  */
 export const watermark = (ranges: OffsetRanges, origin: number): number => {
   assertOffset(origin, "origin")
@@ -363,8 +374,8 @@ export const watermark = (ranges: OffsetRanges, origin: number): number => {
 }
 
 /**
- * What is missing between `origin` and the highest offset of the set. The first gap begins at the watermark. Throws
- * {@link InvalidInput} for a bad origin.
+ * What is missing between `origin` and the highest offset of the set. The first gap begins at the watermark.
+ * Throws {@link InvalidInput} for a bad origin.
  */
 export const gaps = (ranges: OffsetRanges, origin: number): OffsetRanges => {
   assertOffset(origin, "origin")
@@ -385,8 +396,8 @@ export const toArray = (ranges: OffsetRanges): Array<[from: number, to: number]>
 export const encode = (ranges: OffsetRanges): Array<number> => ranges.flat.slice()
 
 /**
- * Reads the wire form, and accepts nothing but it: throws {@link InvalidInput}, which names the entry, for anything
- * that isn't a flat array of bounds, sorted, disjoint and not touching.
+ * Reads the wire form, and accepts nothing but it: throws {@link InvalidInput}, which names the entry, for
+ * anything that isn't a flat array of bounds, sorted, disjoint and not touching.
  */
 export const decode = (value: unknown): OffsetRanges => {
   const problem = wireProblem(value)
@@ -419,8 +430,8 @@ const wireProblem = (value: unknown): InvalidInput | undefined => {
 }
 
 /**
- * The schema of a set, whose encoded side is the wire form of {@link encode}. Decoding anything else fails with an
- * issue that says which entry is wrong, and why.
+ * The schema of a set, whose encoded side is the wire form of {@link encode}. Decoding anything else fails
+ * with an issue that says which entry is wrong, and why.
  */
 export const FromWire: Schema.Codec<OffsetRanges, ReadonlyArray<number>> = Schema.Array(Schema.Number).pipe(
   Schema.decodeTo(

@@ -1,9 +1,9 @@
 /**
  * Which pages hold offsets, in order: a sorted list in leaves of at most 64 entries, with one cursor.
  *
- * An entry is two numbers: the page it begins at, and either the page where a run of full pages ends, or, negative,
- * the position of a partly filled page in the pool. Leaves keep insertion and removal in the middle cheap however
- * many entries there are: a search, and a move of at most one leaf and of the list of leaves.
+ * An entry is two numbers: the page it begins at, and either the page where a run of full pages ends, or,
+ * negative, the position of a partly filled page in the pool. Leaves keep insertion and removal in the middle
+ * cheap however many entries there are: a search, and a move of at most one leaf and of the list of leaves.
  */
 
 const LEAF_ENTRIES = 64
@@ -20,7 +20,10 @@ const noEntries = new Float64Array(0)
 /** What stands in a directory for the block at `position`: its complement, so that 0 is negative too. */
 export const blockPayload = (position: number): number => ~position
 
-/** The position that {@link blockPayload} made negative. Complementing is its own inverse, and gives an integer. */
+/**
+ * The position that {@link blockPayload} made negative. Complementing is its own inverse, and gives an
+ * integer.
+ */
 export const positionOf = (payload: number): number => ~payload
 
 /** The sorted list of pages and full runs. The cursor stands at an entry, or behind the last one. */
@@ -62,7 +65,7 @@ export class OffsetDirectory {
   /** Roughly the bytes taken, this object included. */
   get byteLength(): number {
     let bytes = 120
-    for (const leaf of this.leaves) bytes += leaf.entries.length === 0 ? 48 : 200 + leaf.entries.byteLength
+    for (const leaf of this.leaves) bytes += leaf.entries.length === 0 ? 48 : 250 + leaf.entries.byteLength
     return bytes
   }
 
@@ -121,7 +124,10 @@ export class OffsetDirectory {
     return this.valid
   }
 
-  /** Inserts an entry where the cursor stands, which must be its place in the order, and leaves the cursor at it. */
+  /**
+   * Inserts an entry where the cursor stands, which must be its place in the order, and leaves the cursor at
+   * it.
+   */
   insert(start: number, payload: number): void {
     if (this.leaf.count === LEAF_ENTRIES) this.split()
     const { leaf, at } = this
@@ -194,7 +200,9 @@ export class OffsetDirectory {
     }
   }
 
-  /** Joins the current leaf, which became small, with a neighbour that has room; drops it when it is empty. */
+  /**
+   * Joins the current leaf, which became small, with a neighbour that has room; drops it when it is empty.
+   */
   private join(): void {
     if (this.leaf.count === 0) {
       this.leaves.splice(this.leafIndex, 1)

@@ -1,15 +1,18 @@
 /**
  * The content of partly filled pages of 4,096 offsets, all in one pool of 32-bit words.
  *
- * A page is a block of words: a header (kind, number of runs, number of offsets), then either up to 31 sorted runs,
- * one word each, or a bitmap. So a page costs what is cheaper for it, as in Roaring bitmaps (Lemire et al., 2016);
- * unlike there, no page is an object of its own, since at 512 bytes a page these would cost as much as the bits.
+ * A page is a block of words: a header (kind, number of runs, number of offsets), then either up to 31 sorted
+ * runs, one word each, or a bitmap. So a page costs what is cheaper for it, as in Roaring bitmaps (Lemire et
+ * al., 2016); unlike there, no page is an object of its own, since at 512 bytes a page these would cost as
+ * much as the bits.
  */
 
 /** How many offsets a page has. */
 export const PAGE = 4096
 
-/** What {@link OffsetPages.add} and {@link OffsetPages.clear} answer when the block must be enlarged first. */
+/**
+ * What {@link OffsetPages.add} and {@link OffsetPages.clear} answer when the block must be enlarged first.
+ */
 export const NO_ROOM = -1
 
 const BITMAP = 5
@@ -21,7 +24,10 @@ const SMALLEST_STEP = 32
 /** Below this many words, memory is kept for the next pages instead of being given back. */
 const KEPT_WORDS = 192
 
-/** How much to grow at once: little, as it counts in the bytes kept per offset; more where copying takes longer. */
+/**
+ * How much to grow at once: little, as it counts in the bytes kept per offset; more where copying takes
+ * longer.
+ */
 const slack = (used: number): number => Math.max(SMALLEST_STEP, used >>> (used < 8192 ? 5 : 4))
 
 const noWords = new Int32Array(0)
@@ -68,7 +74,10 @@ const clearBits = (words: Int32Array, base: number, from: number, to: number): n
   return removed
 }
 
-/** The first bit from `from` on that is set (`flip` 0) or not (`flip` -1); `limit` or more when none is below it. */
+/**
+ * The first bit from `from` on that is set (`flip` 0) or not (`flip` -1); `limit` or more when none is below
+ * it.
+ */
 const nextBit = (words: Int32Array, base: number, from: number, limit: number, flip: 0 | -1): number => {
   let index = from >>> 5
   const last = (limit - 1) >>> 5
@@ -81,20 +90,23 @@ const nextBit = (words: Int32Array, base: number, from: number, limit: number, f
   return (index << 5) + 31 - Math.clz32(word & -word)
 }
 
-// A header: kind in bits 0-7, runs in bits 8-15, offsets in bits 16-28. A run: `from << 16 | to`, within the page.
+// A header: kind in bits 0-7, runs in bits 8-15, offsets in bits 16-28. A run: `from << 16 | to`.
 const kindOf = (header: number): number => header & 0xff
 const runsOf = (header: number): number => (header >>> 8) & 0xff
 const countOf = (header: number): number => header >>> 16
 
 /**
- * The pool. Positions of blocks stay valid until {@link OffsetPages.reserve} or {@link OffsetPages.tidy}, which may
- * move all of them, and tell their owner so by `relocate`.
+ * The pool. Positions of blocks stay valid until {@link OffsetPages.reserve} or {@link OffsetPages.tidy},
+ * which may move all of them, and tell their owner so by `relocate`.
  */
 export class OffsetPages {
   private words: Int32Array = noWords
   private used = 0
   private freeWords = 0
-  /** For each kind the first free block, as position + 1; the next one stands in its first word. 0 ends the list. */
+  /**
+   * For each kind the first free block, as position + 1; the next one stands in its first word. 0 ends the
+   * list.
+   */
   private free: Array<number> | undefined
   private readonly relocate: (move: (position: number) => number) => void
 
@@ -103,9 +115,9 @@ export class OffsetPages {
     this.relocate = relocate
   }
 
-  /** The bytes of the pool itself. */
+  /** Roughly the bytes of the pool, beyond an empty one. */
   get byteLength(): number {
-    return this.words.byteLength
+    return this.words.length === 0 ? 0 : 200 + this.words.byteLength
   }
 
   /** How many offsets are in the page. */
@@ -141,7 +153,10 @@ export class OffsetPages {
     }
   }
 
-  /** A new page with one run (or, if `prefix` > 0, another one from 0 to `prefix`, which ends before it begins). */
+  /**
+   * A new page with one run (or, if `prefix` > 0, another one from 0 to `prefix`, which ends before it
+   * begins).
+   */
   create(prefix: number, from: number, to: number): number {
     const runs = prefix > 0 ? 2 : 1
     const kind = runs - 1
@@ -207,8 +222,8 @@ export class OffsetPages {
   }
 
   /**
-   * Adds the ranges `[flat[i], flat[i + 1])`, for `i` from `begin` to `end`, less `base`; gives the number of new
-   * offsets. There must be room for as many more runs: see {@link kindFor}.
+   * Adds the ranges `[flat[i], flat[i + 1])`, for `i` from `begin` to `end`, less `base`; gives the number of
+   * new offsets. There must be room for as many more runs: see {@link kindFor}.
    */
   addAll(position: number, base: number, flat: ReadonlyArray<number>, begin: number, end: number): number {
     const { words } = this
@@ -266,7 +281,10 @@ export class OffsetPages {
     return added
   }
 
-  /** Removes `[from, to)`; gives the number of offsets that were there, or {@link NO_ROOM} with nothing changed. */
+  /**
+   * Removes `[from, to)`; gives the number of offsets that were there, or {@link NO_ROOM} with nothing
+   * changed.
+   */
   clear(position: number, from: number, to: number): number {
     const { words } = this
     const header = words[position]
@@ -307,7 +325,9 @@ export class OffsetPages {
     return at < end && words[at] >>> 16 <= offset
   }
 
-  /** The first offset of the page, from `from` on, that is in it; `limit` or more when there is none below. */
+  /**
+   * The first offset of the page, from `from` on, that is in it; `limit` or more when there is none below.
+   */
   nextPresent(position: number, from: number, limit: number): number {
     const { words } = this
     const header = words[position]
@@ -317,7 +337,10 @@ export class OffsetPages {
     return at === end ? limit : Math.max(from, words[at] >>> 16)
   }
 
-  /** The first offset of the page, from `from` on, that is not in it; `limit` or more when there is none below. */
+  /**
+   * The first offset of the page, from `from` on, that is not in it; `limit` or more when there is none
+   * below.
+   */
   nextMissing(position: number, from: number, limit: number): number {
     const { words } = this
     const header = words[position]
