@@ -82,7 +82,7 @@ describe("a consumer", () => {
 
   it.each([
     ["effect.ts", "Processed Duplicate 1"],
-    ["kafka.ts", "object function"]
+    ["kafka.ts", "coffee tea cake last"]
   ])("runs %s", async (program, said) => {
     const output = await succeeds(
       consumer,
