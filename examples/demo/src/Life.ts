@@ -5,6 +5,8 @@
  */
 export class Life {
   readonly name: string
+  /** The consumer groups that it has joined. */
+  readonly groups: Array<string> = []
   private ended = false
   private readonly onEnd: Array<() => void> = []
 

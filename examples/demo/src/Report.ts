@@ -1,0 +1,121 @@
+/** The result, side by side, in words that need no explanation elsewhere. */
+import { percentile } from "./Ledger.ts"
+import type { RaceResult } from "./Race.ts"
+
+const useColour = (): boolean => process.stdout.isTTY === true && !process.env.NO_COLOR
+const paint = (code: number, text: string): string => (useColour() ? `\x1b[${code}m${text}\x1b[0m` : text)
+
+const percent = (part: number, whole: number): string => `${((100 * part) / Math.max(1, whole)).toFixed(2)} %`
+const millis = (value: number | undefined): string => (value === undefined ? "-" : `${value.toFixed(1)} ms`)
+
+const unexplained = (result: RaceResult): ReadonlyArray<string> => {
+  const explained = new Set(result.twiceInFlightAtKill)
+  return result.twice.filter((orderId) => !explained.has(orderId))
+}
+
+/** Whether tidemark kept what it promises. */
+export const isKept = (result: RaceResult): boolean =>
+  result.lost.length === 0 && unexplained(result).length === 0
+
+const rows: ReadonlyArray<readonly [string, (result: RaceResult) => string]> = [
+  ["orders", (result) => String(result.done + result.lost.length)],
+  [
+    "effects run twice",
+    (result) => `${unexplained(result).length} (${percent(unexplained(result).length, result.done)})`
+  ],
+  ["  + in flight at the kill (1)", (result) => String(result.twiceInFlightAtKill.length)],
+  [
+    "lost",
+    (result) => `${result.lost.length} (${percent(result.lost.length, result.done + result.lost.length)})`
+  ],
+  ["throughput (2)", (result) => `${Math.round(result.perSecond).toLocaleString("en")} /s`],
+  ["handling p50 (3)", (result) => millis(percentile(result.handlingMillis, 0.5))],
+  ["handling p95", (result) => millis(percentile(result.handlingMillis, 0.95))],
+  ["handling p99", (result) => millis(percentile(result.handlingMillis, 0.99))],
+  ["deliveries that came again", (result) => String(result.redeliveries)],
+  ["hit rate (4)", (result) => percent(result.recognised, result.redeliveries)]
+]
+
+const footnotes = `(1) The consumer died between the effect and its mark: whoever takes over can't know, and runs it again after the lease.
+    A handler that writes the fencing token along with its effect closes this gap too.
+(2) Effects a second while a living consumer had work: waiting for joins, and for the dead member, left out.
+(3) From the record's receipt until its effect was marked, the 5 ms of work included.
+(4) Of the deliveries of an order that was done, or in work at a living consumer: those that were not run again.`
+
+export const renderTable = (results: ReadonlyArray<RaceResult>): string => {
+  const head = ["", ...results.map(({ contestant }) => contestant)]
+  const body = rows.map(([name, cell]) => [name, ...results.map(cell)])
+  const widths = head.map((_, column) => Math.max(...[head, ...body].map((row) => row[column]?.length ?? 0)))
+  const line = (row: ReadonlyArray<string>): string =>
+    row
+      .map((cell, column) =>
+        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)
+      )
+      .join("   ")
+  const [, twice, , lost] = body
+  const painted = body.map((row) => {
+    const text = line(row)
+    return row === twice || row === lost ? paint(1, text) : text
+  })
+  return [paint(1, line(head)), "-".repeat(line(head).length), ...painted, "", footnotes].join("\n")
+}
+
+const list = (orderIds: ReadonlyArray<string>): string =>
+  orderIds.length <= 12
+    ? orderIds.join(", ")
+    : `${orderIds.slice(0, 12).join(", ")} and ${orderIds.length - 12} more`
+
+/** What was shown, in a few sentences. */
+export const renderVerdict = (results: ReadonlyArray<RaceResult>): string => {
+  const tidemark = results.find(({ contestant }) => contestant === "tidemark")
+  if (tidemark === undefined) return ""
+  const inFlight = tidemark.twiceInFlightAtKill
+  const lines = [
+    isKept(tidemark)
+      ? paint(
+          32,
+          "tidemark: 0 lost, 0 twice" +
+            (inFlight.length === 0 ? "." : `, but for ${inFlight.length} in flight at the kill.`)
+        )
+      : paint(
+          31,
+          `tidemark did not keep its promise: lost ${list(tidemark.lost) || "none"}; twice ${list(unexplained(tidemark)) || "none"}.`
+        )
+  ]
+  if (inFlight.length > 0) lines.push(`In flight at the kill, between effect and mark: ${list(inFlight)}.`)
+  lines.push(
+    "check-process-add ran an order twice whenever two deliveries of it met before the first was added; the claim",
+    "without a lease lost what its owner had claimed and not done when it died. tidemark's claim is one atomic step,",
+    "and ends with its owner.",
+    "",
+    "On your own broker:  ./dev demo --brokers localhost:9092"
+  )
+  return lines.join("\n")
+}
+
+export const toJson = (broker: string, results: ReadonlyArray<RaceResult>): string =>
+  JSON.stringify(
+    {
+      broker,
+      kept: results.every((result) => result.contestant !== "tidemark" || isKept(result)),
+      contestants: results.map((result) => ({
+        contestant: result.contestant,
+        orders: result.done + result.lost.length,
+        messages: result.messages,
+        twice: unexplained(result).length,
+        twiceInFlightAtKill: result.twiceInFlightAtKill,
+        lost: result.lost,
+        perSecond: Math.round(result.perSecond),
+        handlingMillis: {
+          p50: percentile(result.handlingMillis, 0.5),
+          p95: percentile(result.handlingMillis, 0.95),
+          p99: percentile(result.handlingMillis, 0.99)
+        },
+        redeliveries: result.redeliveries,
+        hitRate: result.recognised / Math.max(1, result.redeliveries),
+        seconds: Math.round(result.totalMillis / 1_000)
+      }))
+    },
+    undefined,
+    2
+  )
