@@ -81,6 +81,7 @@ describe("a consumer", () => {
   )
 
   it.each([
+    ["plain.ts", "Processed Duplicate 1"],
     ["effect.ts", "Processed Duplicate 1"],
     ["kafka.ts", "coffee tea cake last"]
   ])("runs %s", async (program, said) => {
