@@ -141,6 +141,7 @@ export class Engine<E, R> {
   ) as Effect.Effect<never, E | ConsumerFailure, Scope.Scope>
 
   private fail(cause: Cause.Cause<unknown>): void {
+    this.workers.stop()
     Deferred.doneUnsafe(this.failure, Effect.failCause(cause))
   }
 

@@ -183,19 +183,18 @@ export class Partition implements TopicPartition {
     return this.keys?.claimFor(tile) ?? this.ownClaim
   }
 
-  /** A handler has ended well. */
+  /**
+   * A handler has ended well. Where the claim was lost meanwhile, the store judges: what nobody has taken over is
+   * completed all the same.
+   */
   finish(tile: number): void {
-    if (this.phase === "closed") {
-      this.state.abandon(tile)
-      this.tellWaiters()
-      return
-    }
     this.state.finish(tile)
     this.environment.counters.processed++
-    if (!this.active) this.environment.activate(this, false)
     if (!this.settling) this.settleSoon()
-    if (this.paused) this.resumeBelowBound()
     if (this.waiters.size > 0) this.tellWaiters()
+    if (this.phase === "closed") return
+    if (!this.active) this.environment.activate(this, false)
+    if (this.paused) this.resumeBelowBound()
   }
 
   /** A handler has failed: its record stays undone, and everything behind it in its lane. */
@@ -246,17 +245,25 @@ export class Partition implements TopicPartition {
       const fiber = this.environment.fork(this.settleAll)
       fiber.addObserver((exit) => {
         this.settling = false
-        if (Exit.isFailure(exit)) {
-          this.settleFailed = true
-          if (this.phase !== "closed") this.environment.fail(exit.cause)
-        }
+        if (Exit.isFailure(exit)) this.onSettleFailed(exit.cause)
         this.tellWaiters()
       })
     }, 0)
   }
 
+  /** The store did not take what has finished, for as long as our lease lasted. */
+  private onSettleFailed(cause: Cause.Cause<StoreError | InvalidInput>): void {
+    this.settleFailed = true
+    if (this.phase === "closed") return
+    const { fail, isOurs } = this.environment
+    const error = cause.reasons.find(Cause.isFailReason)?.error
+    // Cut off from the group as well, we are no owner any more, which is no reason to stop.
+    if (error?.retriable === true && !isOurs(this)) this.lose(error.message)
+    else fail(cause)
+  }
+
   private readonly settleAll: Effect.Effect<void, StoreError | InvalidInput> = Effect.suspend(() => {
-    const settlement = this.phase === "closed" ? undefined : this.state.takeFinished()
+    const settlement = this.state.takeFinished()
     return settlement === undefined
       ? Effect.void
       : Effect.flatMap(this.settle(settlement), () => this.settleAll)
