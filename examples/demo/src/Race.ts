@@ -17,7 +17,7 @@ import { checkProcessAdd, claimFirst, makeKeyStore, mortalKeyStore } from "./Tra
 
 /** The three that race. */
 export const contestants = ["check-process-add", "claim without a lease", "tidemark"] as const
-export type Contestant = (typeof contestants)[number]
+type Contestant = (typeof contestants)[number]
 
 export interface RaceOptions {
   readonly contestant: Contestant
@@ -30,6 +30,8 @@ export interface RaceOptions {
   readonly workMillis: number
   readonly concurrency: number
   readonly progress: Progress
+  /** Numbers in [0, 1). */
+  readonly random: () => number
 }
 
 export interface RaceResult extends Tally {
@@ -141,7 +143,7 @@ const until = (condition: () => boolean, timeoutMillis: number): Effect.Effect<b
   })
 
 /** A consumer that a race can't do without did not do its part. */
-export class RaceFailed extends Error {
+class RaceFailed extends Error {
   override readonly name = "RaceFailed"
 }
 
@@ -241,11 +243,13 @@ export const runRace = (options: RaceOptions): Effect.Effect<RaceResult, unknown
         yield* send(share(0.85))
         const enough = Math.min(200, Math.ceil(load.length * 0.02))
         const busy = Math.min(16, Math.ceil(options.concurrency / 4))
-        yield* need(
-          "the second consumer's work",
-          () => ledger.effectsOf(second.life.name) >= enough && ledger.inWork(second.life.name) >= busy,
-          patience
-        )
+        const isBusy = () =>
+          ledger.effectsOf(second.life.name) >= enough && ledger.inWork(second.life.name) >= busy
+        // death comes at any moment of the work, not at the one at which a poll looks
+        do {
+          yield* need("the second consumer's work", isBusy, patience)
+          yield* Effect.promise(() => sleep(options.random() * options.workMillis))
+        } while (!isBusy())
         ledger.kill(second.life.name)
         second.life.end()
       })
@@ -253,10 +257,10 @@ export const runRace = (options: RaceOptions): Effect.Effect<RaceResult, unknown
 
       progress.phase("the second consumer has died without a word; the first takes over")
       yield* send(load.length)
-      let seen = -1
+      let seen = ""
       let quietSince = performance.now()
       const quietFor = (): number => {
-        const now = ledger.effects + ledger.receipts
+        const now = `${ledger.effects} ${ledger.receipts} ${first.assigned}`
         if (now !== seen || !ledger.isIdle) {
           seen = now
           quietSince = performance.now()

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto"
 import { Cause, Effect, Exit, Logger } from "effect"
 import { type Arguments, BadArguments, help, readArguments } from "./Arguments.ts"
 import { embedded, given, inProcess } from "./Cluster.ts"
-import { makeLoad } from "./Orders.ts"
+import { makeLoad, makeRandom } from "./Orders.ts"
 import { makeProgress } from "./Progress.ts"
 import { contestants, type RaceResult, runRace } from "./Race.ts"
 import { isKept, renderTable, renderVerdict, toJson } from "./Report.ts"
@@ -41,7 +41,8 @@ const demo = (args: Arguments) =>
             sessionTimeoutMillis,
             workMillis,
             concurrency,
-            progress
+            progress,
+            random: makeRandom(args.seed)
           })
         )
       )
