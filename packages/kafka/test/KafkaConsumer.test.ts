@@ -1,8 +1,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Key, OffsetStore, StoreError } from "@tidemark/core"
-import { Cause, Effect, Exit, type Scope } from "effect"
+import { Cause, Effect, Exit, Layer, type Scope } from "effect"
 import * as InProcessKafka from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
+import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 import { metadata } from "../src/PositionRules.ts"
 import {
   commits,
@@ -68,6 +69,28 @@ describe("KafkaConsumer, one at work", () => {
       yield* until("handled", () => claims.length === 1)
       const progress = yield* store.progress(stream(2))
       expect(claims[0]).toMatchObject({ stream: stream(2), token: progress?.lastToken, keyToken: undefined })
+    }))
+
+  test("as a layer, runs for as long as its scope", () =>
+    Effect.gen(function* () {
+      const broker = yield* InProcessKafka.InProcessBroker
+      const client = yield* KafkaClient
+      const ledger = new Ledger()
+      yield* client.produce(records("orders", 20))
+      const layer = KafkaConsumer.layer({ ...quick, topics: ["orders"], handler: work(ledger, random(1)) })
+      const bad = yield* Effect.flip(
+        Effect.scoped(Layer.build(KafkaConsumer.layer({ ...quick, topics: [], handler: () => Effect.void })))
+      )
+      expect(bad.field).toBe("topics")
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Layer.build(layer)
+          yield* until("done", () => ledger.count === 20)
+          expect(broker.members("group").length).toBe(1)
+        })
+      )
+      expect(broker.members("group")).toEqual([])
+      expectOnce(ledger, 20)
     }))
 
   test("keeps the order of a whole partition where it is asked to", () =>
