@@ -71,7 +71,8 @@ export interface ConsumerOptions<E, R> {
   readonly lease?: Duration.Input
   /**
    * How long records at work may go on when their partition is taken away or the consumer stops; then they are
-   * interrupted. Default: half a lease, at most 10 s.
+   * interrupted. What has taken effect is then brought to the store, which only takes long where the store does not
+   * answer: a lease at most. Default: half a lease, at most 10 s.
    */
   readonly drainTimeout?: Duration.Input
   /** How often watermarks are committed; 1 s by default. */
