@@ -56,17 +56,19 @@ describe("a supervised program", () => {
     const supervisor = await supervise({ folder: data })
     const fails = { command: process.execPath, args: ["-e", "console.log('no space left'); process.exit(7)"] }
     for (let runs = 1; runs <= 2; runs++) {
-      const { exited } = await supervisor.run(fails, log)
-      expect(await exited).toBe("exit code 7")
+      expect(await supervisor.runToEnd(fails, log)).toBe("exit code 7")
     }
     await supervisor.end()
     expect(readFileSync(log, "utf8")).toBe("no space left\nno space left\n")
   })
 
   test("that does not exist is an error", async () => {
-    const supervisor = await supervise({ folder: join(folder, "data") })
-    const missing = { command: join(folder, "missing"), args: [] }
-    await expect(supervisor.run(missing, join(folder, "log"))).rejects.toThrow("ENOENT")
+    const data = join(folder, "data")
+    mkdirSync(data)
+    const supervisor = await supervise({ folder: data })
+    const missing = { command: join(data, "missing"), args: [] }
+    await expect(supervisor.run(missing, join(data, "log"))).rejects.toThrow("ENOENT")
     await supervisor.end()
+    await expectNothingLeft(folder)
   })
 })

@@ -2,7 +2,7 @@ import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
 /** A program and its arguments; no shell is involved. */
-interface Program {
+export interface Program {
   readonly command: string
   readonly args: ReadonlyArray<string>
 }
@@ -35,6 +35,8 @@ export interface Supervisor {
   readonly pid: number
   /** Starts the program; only one runs at a time. Its output is appended to `logFile`. */
   readonly run: (program: Program, logFile: string) => Promise<Running>
+  /** Runs the program to its end, and resolves as `exited` does. */
+  readonly runToEnd: (program: Program, logFile: string) => Promise<string>
   /** Kills the program with SIGKILL, and resolves when it has ended. */
   readonly kill: () => Promise<void>
   /** Kills the program, carries out the will, and resolves when the supervisor itself is gone. Idempotent. */
@@ -51,14 +53,19 @@ export const supervise = async (will: Will): Promise<Supervisor> => {
   })
   const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   let running: Running | undefined
+  let holds = 0
   const hold = async <A>(promise: Promise<A>): Promise<A> => {
-    child.ref()
-    child.channel?.ref()
+    if (holds++ === 0) {
+      child.ref()
+      child.channel?.ref()
+    }
     try {
       return await promise
     } finally {
-      child.unref()
-      child.channel?.unref()
+      if (--holds === 0) {
+        child.unref()
+        child.channel?.unref()
+      }
     }
   }
   await hold(
@@ -97,6 +104,7 @@ export const supervise = async (will: Will): Promise<Supervisor> => {
   return {
     pid: child.pid as number,
     run,
+    runToEnd: (program, logFile) => hold(run(program, logFile).then(({ exited }) => exited)),
     kill: async () => {
       const current = running
       if (current === undefined) return

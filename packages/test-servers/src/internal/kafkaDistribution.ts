@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs"
-import { cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises"
+import { cp, mkdir, mkdtemp, readFile, rename, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { brokerProperties, kafkaVersion, propertiesFile } from "./brokerProperties.ts"
 import { exec, tail } from "./exec.ts"
+import { type Program, type Supervisor, supervise } from "./Supervisor.ts"
 
 const tools = fileURLToPath(new URL("../../../../.tools/", import.meta.url))
 const home = join(tools, `kafka-${kafkaVersion}`)
@@ -25,7 +26,7 @@ export const javaCommand = (
   distribution: KafkaDistribution,
   main: string,
   args: ReadonlyArray<string>
-): { readonly command: string; readonly args: ReadonlyArray<string> } => ({
+): Program => ({
   command: java(),
   args: [
     "-Xms64m",
@@ -67,47 +68,41 @@ const pom = `<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 `
 
-const fetchJars = async (folder: string, jars: string): Promise<void> => {
+/** Runs a program to its end, and rejects with the end of its output where it fails. */
+const complete = async (supervisor: Supervisor, program: Program, log: string): Promise<void> => {
+  const reason = await supervisor.runToEnd(program, log)
+  if (reason !== "exit code 0") throw new Error(`${reason}: ${tail(await readFile(log, "utf8"), 3)}`)
+}
+
+const fetchJars = async (supervisor: Supervisor, folder: string, jars: string): Promise<void> => {
   const project = join(folder, "pom.xml")
   await writeFile(project, pom)
   const plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
   const strictChecksums = "-C"
-  const { succeeded, output } = await exec(
-    "mvn",
-    [
-      "-B",
-      "-q",
-      strictChecksums,
-      "-f",
-      project,
-      plugin,
-      `-DoutputDirectory=${jars}`,
-      "-DincludeScope=runtime"
-    ],
-    10 * 60_000
-  )
-  if (!succeeded) throw new FetchFailed(`Maven could not fetch Apache Kafka's jars: ${tail(output, 3)}`)
+  const options = ["-B", "-q", strictChecksums, "-f", project]
+  const goal = [plugin, `-DoutputDirectory=${jars}`, "-DincludeScope=runtime"]
+  try {
+    const maven = { command: "mvn", args: [...options, ...goal] }
+    await complete(supervisor, maven, join(folder, "maven.log"))
+  } catch (error) {
+    const reason = `Apache Kafka's jars could not be fetched with Maven: ${(error as Error).message}`
+    throw new FetchFailed(reason, { cause: error })
+  }
 }
 
 /** Formatting takes a JVM's start, so it is done once; the result holds neither ports nor paths. */
-const format = async (folder: string, distribution: KafkaDistribution): Promise<void> => {
-  const properties = brokerProperties({
-    listen: "127.0.0.1:9092",
-    controllerPort: 9093,
-    advertise: "127.0.0.1:9092"
-  })
+const format = async (
+  supervisor: Supervisor,
+  folder: string,
+  distribution: KafkaDistribution
+): Promise<void> => {
+  const address = "127.0.0.1:9092"
+  const properties = brokerProperties({ listen: address, controllerPort: 9093, advertise: address })
   const file = join(folder, "format.properties")
   await writeFile(file, propertiesFile({ ...properties, "log.dirs": distribution.emptyData }))
   const clusterId = "dGlkZW1hcmstdGVzdHMtMQ"
-  const { command, args } = javaCommand(distribution, "kafka.tools.StorageTool", [
-    "format",
-    "-t",
-    clusterId,
-    "-c",
-    file
-  ])
-  const { succeeded, output } = await exec(command, args, 60_000)
-  if (!succeeded) throw new Error(`Apache Kafka's storage could not be formatted: ${tail(output, 5)}`)
+  const tool = javaCommand(distribution, "kafka.tools.StorageTool", ["format", "-t", clusterId, "-c", file])
+  await complete(supervisor, tool, join(folder, "format.log"))
 }
 
 /**
@@ -121,14 +116,16 @@ export const kafkaDistribution = async (): Promise<KafkaDistribution> => {
   process.stderr.write(`Fetching Apache Kafka ${kafkaVersion} (44 MB, once) ...\n`)
   await mkdir(tools, { recursive: true })
   const partial = await mkdtemp(join(tools, `kafka-${kafkaVersion}-partial-`))
-  const discard = () => rm(partial, { recursive: true, force: true })
+  const supervisor = await supervise({ folder: partial })
   try {
-    await fetchJars(partial, within(partial).jars)
-    await format(partial, within(partial))
+    await fetchJars(supervisor, partial, within(partial).jars)
+    await format(supervisor, partial, within(partial))
     await rename(partial, home)
   } catch (error) {
-    await discard()
-    if (!existsSync(home)) throw error
+    const otherFetchWasFirst = existsSync(home)
+    if (!otherFetchWasFirst) throw error
+  } finally {
+    await supervisor.end()
   }
   return within(home)
 }

@@ -18,12 +18,13 @@ const run = ({ command, args, logFile }: Extract<SupervisorOrder, { type: "run" 
   const child = spawn(command, args, { stdio: ["ignore", log, log] })
   closeSync(log)
   server = child
-  child.once("spawn", () => report({ type: "started", pid: child.pid as number }))
-  child.once("error", (error) => report({ type: "exited", reason: error.message }))
-  child.once("exit", (code, signal) => {
+  const exited = (reason: string) => {
     server = undefined
-    report({ type: "exited", reason: signal ?? `exit code ${code}` })
-  })
+    report({ type: "exited", reason })
+  }
+  child.once("spawn", () => report({ type: "started", pid: child.pid as number }))
+  child.once("error", (error) => exited(error.message))
+  child.once("exit", (code, signal) => exited(signal ?? `exit code ${code}`))
 }
 
 const end = () => {
