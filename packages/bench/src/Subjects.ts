@@ -1,0 +1,34 @@
+/** Our own stores, made ready for a contest. */
+import { IdempotencyStore, OffsetStore, Tracker } from "@tidemark/core"
+import { MemoryCore, MemoryStore } from "@tidemark/store-memory"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+
+export const leaseMillis = 30_000
+export const retentionMillis = 300_000
+export const owner = "bench"
+
+/** The synchronous core, as the layer makes it. */
+export const newCore = (maxSize: number): MemoryCore =>
+  new MemoryCore({ maxSize, whenFull: "evict-oldest", now: Date.now() })
+
+/** The services of a memory store of its own, and how to close it. */
+export interface Services {
+  readonly offsets: OffsetStore["Service"]
+  readonly keys: IdempotencyStore["Service"]
+  readonly tracker: Tracker["Service"]
+  readonly close: () => Promise<void>
+}
+
+export const newServices = async (maxTrackedOffsets = 50_000): Promise<Services> => {
+  const scope = Effect.runSync(Scope.make())
+  const layer = Tracker.layer({ namespace: "bench", owner }).pipe(
+    Layer.provideMerge(MemoryStore.layer({ maxTrackedOffsets, ttlSeconds: retentionMillis / 1_000 }))
+  )
+  const context = await Effect.runPromise(Layer.buildWithScope(layer, scope))
+  return {
+    offsets: Context.get(context, OffsetStore),
+    keys: Context.get(context, IdempotencyStore),
+    tracker: Context.get(context, Tracker),
+    close: () => Effect.runPromise(Scope.close(scope, Exit.void))
+  }
+}
