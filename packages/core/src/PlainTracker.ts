@@ -35,7 +35,7 @@ export interface PlainTracker extends AsyncDisposable {
   readonly isProcessed: (key: Key | string) => Promise<boolean>
   /** Marks the key completed without running anything; answers whether that was news. */
   readonly markProcessed: (key: Key | string) => Promise<boolean>
-  /** Closes the store. `await using` does it by itself. */
+  /** Closes the store. `await using` does it by itself, where the syntax is known: from Node 24 on, or compiled. */
   readonly close: () => Promise<void>
 }
 
@@ -53,8 +53,9 @@ class Thrown {
  * Rejects with `InvalidInput` for a bad or unknown option, and with the store's own error where it can't be opened.
  *
  * @example
- * await using tracker = await makeTracker({ store: MemoryStore.layer(), namespace: "billing" })
+ * const tracker = await makeTracker({ store: MemoryStore.layer(), namespace: "billing" })
  * const outcome = await tracker.once("order-4711", async ({ signal }) => charge(order, { signal }))
+ * await tracker.close()
  */
 export const makeTracker = async ({ store, ...options }: PlainTrackerOptions): Promise<PlainTracker> => {
   const runtime = ManagedRuntime.make(Tracker.layer(options).pipe(Layer.provide(store)))
