@@ -1,6 +1,7 @@
 /**
  * A plain at-least-once consumer, as a careful team writes it around its tracker: a bounded number of records in
- * work, commits of what is done without a gap, every second and when it stops.
+ * work, commits of what is done without a gap, every second and when it stops. On the same client as tidemark's
+ * consumer, so that the trackers alone differ.
  */
 import {
   type Assignment,
@@ -12,6 +13,9 @@ import {
   type RecordBatch
 } from "@tidemark/kafka"
 import { Effect } from "effect"
+
+/** Why a commit may be refused without anything being wrong. */
+const rebalanced: ReadonlyArray<KafkaError["reason"]> = ["StaleMember", "NotAssigned", "MemberEnded"]
 
 interface Owned {
   readonly partition: number
@@ -29,9 +33,7 @@ export interface PlainConsumerOptions {
   readonly handle: (record: KafkaRecord) => Promise<void>
 }
 
-export const runPlainConsumer = (
-  options: PlainConsumerOptions
-): Effect.Effect<void, KafkaError, KafkaClient> =>
+export const runPlainConsumer = (options: PlainConsumerOptions): Effect.Effect<void, unknown, KafkaClient> =>
   Effect.scoped(
     Effect.gen(function* () {
       const client = yield* KafkaClient
@@ -42,8 +44,8 @@ export const runPlainConsumer = (
       let member: GroupMember | undefined
       let assignment: Assignment | undefined
       const run = Effect.runForkWith(yield* Effect.context())
-      let fail: (error: KafkaError) => void = () => {}
-      const failed = Effect.callback<never, KafkaError>((resume) => {
+      let fail: (error: unknown) => void = () => {}
+      const failed = Effect.callback<never, unknown>((resume) => {
         fail = (error) => resume(Effect.fail(error))
       })
 
@@ -53,15 +55,18 @@ export const runPlainConsumer = (
           if (next === undefined) return
           const [record, mine] = next
           inWork++
-          handle(record).then(() => {
-            inWork--
-            mine.open.delete(record.offset)
-            work()
-          })
+          handle(record).then(
+            () => {
+              inWork--
+              mine.open.delete(record.offset)
+              work()
+            },
+            (error: unknown) => fail(error)
+          )
         }
       }
 
-      const commit = Effect.suspend(() => {
+      const commit = Effect.suspend((): Effect.Effect<void, KafkaError> => {
         const due = [...owned.values()].flatMap((mine) => {
           const [lowest = mine.received] = mine.open
           return lowest > mine.committed ? [{ mine, offset: lowest }] : []
@@ -72,8 +77,9 @@ export const runPlainConsumer = (
             due.map(({ mine, offset }) => ({ topic, partition: mine.partition, offset, metadata: "" }))
           ),
           {
-            // a rebalance came in between: the next owner goes on from the last commit
-            onFailure: () => Effect.void,
+            // where a rebalance came in between, the next owner goes on from the last commit
+            onFailure: (error) =>
+              error.retriable || rebalanced.includes(error.reason) ? Effect.void : Effect.fail(error),
             onSuccess: () =>
               Effect.sync(() => {
                 for (const { mine, offset } of due) mine.committed = offset
@@ -133,6 +139,6 @@ export const runPlainConsumer = (
       })
       if (assignment !== undefined) yield* begin(member, assignment)
       const commits = Effect.forever(Effect.andThen(Effect.sleep("1 seconds"), commit))
-      yield* Effect.ensuring(Effect.raceFirst(commits, failed), commit)
+      yield* Effect.onExit(Effect.raceFirst(commits, failed), () => commit)
     })
   )

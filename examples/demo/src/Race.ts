@@ -130,6 +130,15 @@ const makeRun = (options: RaceOptions, ledger: Ledger, stores: Context.Context<S
   }
 }
 
+/**
+ * Some moment in the time that the work takes: death does not come when a poll looks, nor in that turn of the event
+ * loop in which timers, and so the work, end.
+ */
+const anyMoment = async (random: () => number, withinMillis: number): Promise<void> => {
+  await sleep(random() * withinMillis)
+  for (let turns = Math.floor(random() * 8); turns > 0; turns--) await new Promise(setImmediate)
+}
+
 /** Polls until something is so; answers whether it became so in time. */
 const until = (condition: () => boolean, timeoutMillis: number): Effect.Effect<boolean> =>
   Effect.promise(async () => {
@@ -245,10 +254,9 @@ export const runRace = (options: RaceOptions): Effect.Effect<RaceResult, unknown
         const busy = Math.min(16, Math.ceil(options.concurrency / 4))
         const isBusy = () =>
           ledger.effectsOf(second.life.name) >= enough && ledger.inWork(second.life.name) >= busy
-        // death comes at any moment of the work, not at the one at which a poll looks
         do {
           yield* need("the second consumer's work", isBusy, patience)
-          yield* Effect.promise(() => sleep(options.random() * options.workMillis))
+          yield* Effect.promise(() => anyMoment(options.random, options.workMillis))
         } while (!isBusy())
         ledger.kill(second.life.name)
         second.life.end()

@@ -37,9 +37,10 @@ const rows: ReadonlyArray<readonly [string, (result: RaceResult) => string]> = [
 ]
 
 const footnotes = `(1) The consumer died between the effect and its mark: whoever takes over can't know, and runs it again after the lease.
-    A handler that writes the fencing token along with its effect closes this gap too.
+    tidemark marks in batches, a millisecond or so after the effect; the other two mark one by one, at once. A handler
+    that writes the fencing token along with its effect closes this gap too.
 (2) Effects a second while a living consumer had work: waiting for joins, and for the dead member, left out.
-(3) From the record's receipt until its effect was marked, the 5 ms of work included.
+(3) From the record's receipt until its effect was marked: the wait behind its batch, and the 5 ms of work, included.
 (4) Of the deliveries of an order that was done, or in work at a living consumer: those that were not run again.`
 
 export const renderTable = (results: ReadonlyArray<RaceResult>): string => {
@@ -83,10 +84,17 @@ export const renderVerdict = (results: ReadonlyArray<RaceResult>): string => {
         )
   ]
   if (inFlight.length > 0) lines.push(`In flight at the kill, between effect and mark: ${list(inFlight)}.`)
+  const [racy, leaseless] = results
+  if (racy !== undefined && unexplained(racy).length > 0)
+    lines.push(
+      `check-process-add ran ${unexplained(racy).length} orders twice: two deliveries of each met before the first was added.`
+    )
+  if (leaseless !== undefined && leaseless.lost.length > 0)
+    lines.push(
+      `The claim without a lease lost ${leaseless.lost.length} orders: their owner had claimed them, and died before they were done.`
+    )
   lines.push(
-    "check-process-add ran an order twice whenever two deliveries of it met before the first was added; the claim",
-    "without a lease lost what its owner had claimed and not done when it died. tidemark's claim is one atomic step,",
-    "and ends with its owner.",
+    "tidemark's claim is one atomic step, and ends with its owner.",
     "",
     "On your own broker:  ./dev demo --brokers localhost:9092"
   )
