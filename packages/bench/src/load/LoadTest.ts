@@ -1,87 +1,68 @@
-/** What the load tests have in common: thresholds, and a ledger that counts effects without the tracker's help. */
-import { type Key, Tracker } from "@tidemark/core"
+/** What the five load tests share: what they run on, what they answer, and how it is judged. */
+import {
+  type IdempotencyStore,
+  type InvalidInput,
+  type LeaseLost,
+  type Lock,
+  type LockError,
+  type OffsetStore,
+  Tracker,
+  type TrackerError
+} from "@tidemark/core"
 import { MemoryStore } from "@tidemark/store-memory"
-import { Effect, Layer } from "effect"
+import { Layer } from "effect"
 
-/** One figure and its threshold. Counts are exact on any machine; times and bytes depend on it. */
-export interface Judged {
+/** What a load test runs on. */
+export type Subjects = Tracker | OffsetStore | IdempotencyStore | Lock | MemoryStore.MemoryStoreStats
+
+/** What a load test may fail with; none is expected, so each ends the run. */
+export type LoadError = TrackerError | LockError | LeaseLost
+
+/** A tracker on a memory store of its own, both with their defaults. */
+export const subjects = (): Layer.Layer<Subjects, InvalidInput> =>
+  Layer.fresh(Tracker.layer({ namespace: "load" }).pipe(Layer.provideMerge(MemoryStore.layer())))
+
+export interface LoadOptions {
+  /** 1: as large as the test is meant; a tenth of it is enough to check the counts. */
+  readonly scale: number
+  readonly progress?: (done: number, of: number) => void
+}
+
+/** `count` to scale; at least 1. */
+export const scaled = (count: number, scale: number): number => Math.max(1, Math.round(count * scale))
+
+/** One line of the table. */
+export interface Measure {
   readonly what: string
   readonly unit: string
   readonly measured: number
-  readonly threshold:
-    | { readonly exactly: number }
-    | { readonly atMost: number }
-    | { readonly atLeast: number }
-  readonly kind: "count" | "time" | "memory"
+  /** What it must be; a line without is told for information. */
+  readonly threshold?: readonly ["=" | "<" | ">" | ">=", number]
 }
 
-export interface LoadOptions {
-  /** Whether messages come at their rate (default), or as fast as they are taken. */
-  readonly paced?: boolean
-  readonly progress?: (line: string) => void
-}
-
-export interface LoadTest {
-  readonly name: string
-  readonly about: string
-  readonly run: (options?: LoadOptions) => Promise<ReadonlyArray<Judged>>
-}
-
-export const isMet = ({ measured, threshold }: Judged): boolean => {
-  if ("exactly" in threshold) return measured === threshold.exactly
-  return "atMost" in threshold ? measured <= threshold.atMost : measured >= threshold.atLeast
-}
-
-/** Counts the effects of each message. */
-export class Ledger {
-  private readonly effects = new Map<string, number>()
-
-  /** The effect: waits a moment between its beginning and its end, so that others come in between. */
-  take(message: string): Effect.Effect<void> {
-    return Effect.andThen(
-      Effect.yieldNow,
-      Effect.sync(() => {
-        this.effects.set(message, (this.effects.get(message) ?? 0) + 1)
-      })
-    )
-  }
-
-  has(message: string): boolean {
-    return this.effects.has(message)
-  }
-
-  /** Messages that took effect at least once. */
-  get processed(): number {
-    return this.effects.size
-  }
-
-  /** Effects beyond the first of each message. */
-  get repeated(): number {
-    let repeated = 0
-    for (const count of this.effects.values()) repeated += count - 1
-    return repeated
+/** Whether the threshold is kept; `undefined` where there is none. A figure that is no number keeps none. */
+export const isKept = ({ measured, threshold }: Measure): boolean | undefined => {
+  if (threshold === undefined) return undefined
+  const [relation, value] = threshold
+  switch (relation) {
+    case "=":
+      return measured === value
+    case "<":
+      return measured < value
+    case ">":
+      return measured > value
+    case ">=":
+      return measured >= value
   }
 }
 
-/** Runs with a tracker on a memory store of its own. */
-export const withTracker = <A, E>(
-  use: (tracker: Tracker["Service"]) => Effect.Effect<A, E>,
-  options: MemoryStore.MemoryStoreOptions = {}
-): Promise<A> =>
-  Effect.runPromise(
-    Effect.flatMap(Tracker, use).pipe(
-      Effect.provide(Tracker.layer({ namespace: "load" }).pipe(Layer.provide(MemoryStore.layer(options))))
-    )
-  )
+/** The mean of some times; `NaN` of none. */
+export const mean = (times: ReadonlyArray<number>): number =>
+  times.reduce((sum, time) => sum + time, 0) / times.length
 
-/** Whether the delivery of a message took effect, or was told from its first delivery. */
-export const deliver = (tracker: Tracker["Service"], ledger: Ledger, key: Key.Key, message: string) =>
-  Effect.map(tracker.once(key, ledger.take(message)), ({ _tag }) => _tag === "Processed")
-
-export const count = (what: string, measured: number, exactly: number): Judged => ({
-  what,
-  unit: "",
-  measured,
-  threshold: { exactly },
-  kind: "count"
-})
+/** The time that `share` of all don't exceed (nearest rank); `NaN` of none. */
+export const percentile = (times: ReadonlyArray<number>, share: number): number => {
+  if (times.length === 0) return Number.NaN
+  const sorted = [...times].sort((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)]
+}
