@@ -8,4 +8,4 @@ let count = 0
  * A new claim id: 96 random bits for this process and a count within it, so that one costs some tens of
  * nanoseconds and none comes twice.
  */
-export const make = (): string => `${processPart}.${(count++).toString(36)}`
+export const make = (): string => `${processPart}.${count++}`
