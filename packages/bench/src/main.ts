@@ -1,12 +1,13 @@
 /** `./dev bench`: the benchmarks, peers side by side. */
 import { cpus } from "node:os"
 import { format, isReached, type Report, type Suite } from "./Figure.ts"
+import { suite as consumer } from "./suites/consumer.ts"
 import { suite as keys } from "./suites/keys.ts"
 import { suite as memory } from "./suites/memory.ts"
 import { suite as offsets } from "./suites/offsets.ts"
 import { suite as tracker } from "./suites/tracker.ts"
 
-const suites: ReadonlyArray<Suite> = [offsets, keys, tracker, memory]
+const suites: ReadonlyArray<Suite> = [offsets, keys, tracker, memory, consumer]
 
 const usage = `./dev bench [NAME...] [--json]
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Key, Tracker } from "@tidemark/core"
+import { type Handler, Key, type Outcome, Tracker } from "@tidemark/core"
 import { Effect, Layer } from "effect"
 import * as contendedLocks from "../src/load/contendedLocks.ts"
 import * as heapGrowth from "../src/load/heapGrowth.ts"
@@ -13,8 +13,8 @@ const scale = 0.1
 /** The usual tracker, which asks first and adds after: what the counts must catch. */
 const checkThenAdd = Layer.sync(Tracker, () => {
   const done = new Set<string>()
-  const once: Tracker["Service"]["once"] = (key, handler) =>
-    Effect.suspend(() => {
+  const once = <A, E, R>(key: Key.Key, handler: Handler<A, E, R>): Effect.Effect<Outcome<A>, E, R> =>
+    Effect.suspend((): Effect.Effect<Outcome<A>, E, R> => {
       if (done.has(Key.format(key))) return Effect.succeed({ _tag: "Duplicate", value: undefined } as const)
       const work = Effect.isEffect(handler) ? handler : handler({ key, claimId: "none", token: undefined })
       return Effect.map(work, (value) => {
