@@ -125,6 +125,8 @@ export class OffsetSet {
         i += 2
       }
     }
+    // pages that outgrew their blocks left these behind
+    this.pages.tidy()
     return added
   }
 

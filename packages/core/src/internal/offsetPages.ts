@@ -144,7 +144,7 @@ export class OffsetPages {
   reserve(kind: number): void {
     const size = SIZES[kind]
     if (this.used + size <= this.words.length || (this.free !== undefined && this.free[kind] !== 0)) return
-    if (this.freeWords * 4 > this.used) {
+    if (this.freeWords * 16 > this.used) {
       this.compact(size)
     } else {
       const words = new Int32Array(this.used + Math.max(size, slack(this.used)))
@@ -206,9 +206,9 @@ export class OffsetPages {
     if (this.words.length > KEPT_WORDS) this.words = noWords
   }
 
-  /** Gives memory back where more than a quarter of the pool is free. */
+  /** Gives memory back where more than a sixteenth of the pool is free. */
   tidy(): void {
-    if (this.used > KEPT_WORDS && this.freeWords * 4 > this.used) this.compact(0)
+    if (this.used > KEPT_WORDS && this.freeWords * 16 > this.used) this.compact(0)
   }
 
   /** Adds `[from, to)`; gives the number of new offsets, or {@link NO_ROOM} with nothing changed. */
