@@ -106,7 +106,10 @@ export class Engine<E, R> {
       isOurs: (partition) => this.isOurs(partition),
       activate: (partition, spread) => this.workers.activate(partition, spread),
       revoke: (partition, tile) => this.workers.revoke(partition, tile),
-      pause: (partition) => this.member?.pause([partition]),
+      // a partition that was taken away and given back has an owner of its own by now
+      pause: (partition) => {
+        if (this.partitions.get(keyOf(partition)) === partition) this.member?.pause([partition])
+      },
       resume: (partition) => this.member?.resume([partition]),
       seek: (partition, offset) => this.member?.seek(partition, offset),
       onLost: (partition) => this.onLost(partition)
@@ -142,6 +145,8 @@ export class Engine<E, R> {
 
   private fail(cause: Cause.Cause<unknown>): void {
     this.workers.stop()
+    // nobody waits for a failure any more while we stop: what was done may not be marked, and runs again
+    if (this.stopping) this.fork(Effect.logError("tidemark: a failure while the consumer stopped", cause))
     Deferred.doneUnsafe(this.failure, Effect.failCause(cause))
   }
 

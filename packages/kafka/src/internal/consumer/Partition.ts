@@ -246,6 +246,7 @@ export class Partition implements TopicPartition {
       fiber.addObserver((exit) => {
         this.settling = false
         if (Exit.isFailure(exit)) this.onSettleFailed(exit.cause)
+        else if (this.state.hasFinished) this.settleSoon()
         this.tellWaiters()
       })
     }, 0)

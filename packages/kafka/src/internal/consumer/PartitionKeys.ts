@@ -331,6 +331,7 @@ export class PartitionKeys {
         (answers) => {
           if (this.closed) return false
           let grant: Grant | undefined
+          let bad: InvalidInput | undefined
           for (let index = 0; index < entries.length; index++) {
             const entry = entries[index]
             const answer = answers[index]
@@ -351,10 +352,13 @@ export class PartitionKeys {
                 throw new Error(`the store compared fingerprints, and none was given for ${entry.id}`)
               case "Invalid": {
                 const record = this.partition.state.recordAt(entry.tile)
-                throw record === undefined ? answer.error : this.invalid(record, answer.error)
+                bad ??= record === undefined ? answer.error : this.invalid(record, answer.error)
+                break
               }
             }
           }
+          // after all grants are noted, so that they are given back
+          if (bad !== undefined) throw bad
           if (grant !== undefined) this.afterClaim(grant)
           return true
         }

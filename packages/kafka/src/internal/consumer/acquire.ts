@@ -100,6 +100,19 @@ export const acquire = (
           else yield* adoptEpoch(environment, partition, stream, decision)
           continue
         }
+        const lostEpoch = decision.row === "store-empty" ? (epochOf(reading.commit?.metadata) ?? 0) : 0
+        if (progress === undefined && lostEpoch > 0) {
+          // else our next commit would look older than the one that is there, and be undone by the next owner
+          environment.counters.storeEmpty++
+          const position = decision.claimFrom
+          yield* adoptEpoch(environment, partition, stream, {
+            _tag: "AdoptEpoch",
+            act: "rewind",
+            position,
+            epochs: lostEpoch
+          })
+          continue
+        }
         const ref: OffsetClaimRef = { stream, claimId: ClaimId.make() }
         const claimed = yield* Effect.onError(
           restore(claim(environment, partition, ref, reading, progress, decision)),
@@ -121,7 +134,7 @@ export const acquire = (
 
 type Claimed =
   | { readonly _tag: "Held"; readonly until: number }
-  /** Somebody began the stream, and let go of it, after we had seen none: its origin is not where we would begin. */
+  /** The stream has changed since its progress was read: begun by another, or moved by an operator. */
   | { readonly _tag: "BegunElsewhere" }
   | { readonly _tag: "Owned"; readonly acquired: Acquired }
 
@@ -142,9 +155,13 @@ const claim = (
     const answer = yield* patiently(environment, offsets.claim(ref.stream, wanted, terms))
     const { token } = answer
     if (token === undefined) return { _tag: "Held", until: answer.held[0]?.until ?? 0 }
-    const begun = progress ?? (yield* patiently(environment, offsets.progress(ref.stream)))
-    if (progress === undefined && begun !== undefined && begun.origin !== claimFrom)
-      return { _tag: "BegunElsewhere" }
+    // What was read before the claim may be old by now: an operator may have rewound, another owner have begun.
+    const begun = yield* patiently(environment, offsets.progress(ref.stream))
+    const moved =
+      progress === undefined
+        ? begun?.origin !== claimFrom
+        : begun?.epoch !== progress.epoch || begun.watermark < claimFrom
+    if (moved) return { _tag: "BegunElsewhere" }
     const skipped = yield* patiently(environment, pass(environment, partition, ref, passed))
     const completed = OffsetRanges.union(answer.completed, skipped)
     const position = OffsetRanges.first(OffsetRanges.subtract(wanted, completed)) as number
@@ -224,7 +241,7 @@ const judge = (
   const decision = decide(found)
   if (decision._tag !== "LogWentBack") return settle(decision)
   // The log may have grown since it was read, and its previous owner have completed what is new.
-  return Effect.flatMap(client.logBounds([{ topic, partition }]), ([log]) =>
+  return Effect.flatMap(patiently(environment, client.logBounds([{ topic, partition }])), ([log]) =>
     settle(decide({ ...found, log }))
   )
 }

@@ -16,7 +16,8 @@ export const untilWorthAsking = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const pause = Math.min(pauseMillis(attempt, yield* Random.next), Math.max(1, heldUntil - now))
+    // not less than a moment: where the store's clock is behind ours, the lease seems to be over for long
+    const pause = Math.min(pauseMillis(attempt, yield* Random.next), Math.max(100, heldUntil - now))
     yield* Effect.raceFirst(hint, Effect.sleep(pause))
   })
 
