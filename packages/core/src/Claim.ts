@@ -5,9 +5,10 @@ import { Clock, type Duration, Effect } from "effect"
 import * as ClaimId from "./ClaimId.ts"
 import { type ClaimIdReused, type InvalidInput, LeaseLost, type StoreError } from "./Errors.ts"
 import { IdempotencyStore, type InvalidKey } from "./IdempotencyStore.ts"
+import * as Input from "./internal/input.ts"
 import { monotonicMillis } from "./internal/LeaseKeeper.ts"
 import { underLease } from "./internal/underLease.ts"
-import type * as OffsetRanges from "./OffsetRanges.ts"
+import * as OffsetRanges from "./OffsetRanges.ts"
 import { OffsetStore } from "./OffsetStore.ts"
 import * as Policies from "./Policies.ts"
 import type { KeyClaimAnswer, KeyCompleteAnswer, KeyCompletion, KeyItem } from "./protocol/KeyState.ts"
@@ -78,6 +79,12 @@ export function withClaim<A, E, R>(
   request: OffsetRequest | KeyRequest,
   work: (claim: never) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ClaimError, R | OffsetStore | IdempotencyStore> {
+  const bad = Input.knownOptions(
+    "the claim",
+    request,
+    "stream" in request ? ["stream", "ranges", "owner", "lease"] : ["namespace", "items", "owner", "lease"]
+  )
+  if (bad !== undefined) return Effect.fail(bad)
   const leaseMillis =
     request.lease === undefined ? Policies.defaultLeaseMillis : Policies.duration("lease", request.lease)
   if (typeof leaseMillis !== "number") return Effect.fail(leaseMillis)
@@ -91,6 +98,12 @@ const giveBack = (release: Effect.Effect<void, StoreError | InvalidInput>): Effe
     Effect.logWarning(`tidemark: a claim could not be given back; it ends with its lease: ${error.message}`)
   )
 
+/** The claim may have taken effect though its answer was lost: nobody shall wait for its lease to end. */
+const forgetUnanswered =
+  (release: Effect.Effect<void, StoreError | InvalidInput>) =>
+  (error: StoreError | InvalidInput | ClaimIdReused): Effect.Effect<void> =>
+    error._tag === "StoreError" ? Effect.ignore(release) : Effect.void
+
 const onOffsets = <A, E, R>(
   { stream, ranges, owner }: OffsetRequest,
   leaseMillis: number,
@@ -101,18 +114,44 @@ const onOffsets = <A, E, R>(
       const store = yield* OffsetStore
       const ref = { stream, claimId: ClaimId.make() }
       const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
-      const answer = yield* store.claim(stream, ranges, { claimId: ref.claimId, owner, leaseMillis })
-      const running = work({
-        ...answer,
-        claimId: ref.claimId,
-        complete: (done) => store.complete(ref, done),
-        release: (undone) => store.release(ref, undone)
-      })
+      const answer = yield* Effect.tapError(
+        store.claim(stream, ranges, { claimId: ref.claimId, owner, leaseMillis }),
+        forgetUnanswered(store.release(ref))
+      )
+      let open = answer.granted
+      const settle = (part: OffsetRanges.OffsetRanges): void => {
+        open = OffsetRanges.subtract(open, part)
+      }
+      const running = Effect.suspend(() =>
+        work({
+          ...answer,
+          claimId: ref.claimId,
+          complete: (done) =>
+            Effect.tap(store.complete(ref, done), ({ completed, alreadyCompleted }) =>
+              Effect.sync(() => {
+                settle(completed)
+                settle(alreadyCompleted)
+              })
+            ),
+          release: (undone) =>
+            Effect.tap(store.release(ref, undone), () => Effect.sync(() => settle(undone ?? open)))
+        })
+      )
       const { token } = answer
       if (token === undefined) return yield* restore(running)
       const lost = () => new LeaseLost({ what: `stream ${stream}`, claimId: ref.claimId, token })
       return yield* restore(
-        underLease({ keeper: store.leases, ref, leaseMillis, deadline, lost }, running)
+        underLease(
+          {
+            keeper: store.leases,
+            ref,
+            leaseMillis,
+            deadline,
+            lost,
+            isSettled: () => OffsetRanges.isEmpty(open)
+          },
+          running
+        )
       ).pipe(Effect.ensuring(giveBack(store.release(ref))))
     })
   )
@@ -127,18 +166,42 @@ const onKeys = <A, E, R>(
       const store = yield* IdempotencyStore
       const ref = { namespace, claimId: ClaimId.make() }
       const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
-      const answers = yield* store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis })
-      const running = work({
-        claimId: ref.claimId,
-        answers,
-        complete: (done, options) => store.complete(ref, done, options),
-        release: (keys) => store.release(ref, keys)
+      const answers = yield* Effect.tapError(
+        store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis }),
+        forgetUnanswered(store.release(ref))
+      )
+      const open = new Set<string>()
+      answers.forEach((answer, index) => {
+        if (answer._tag === "Claimed") open.add(items[index].key)
       })
+      const running = Effect.suspend(() =>
+        work({
+          claimId: ref.claimId,
+          answers,
+          complete: (done, options) =>
+            Effect.tap(store.complete(ref, done, options), (settled) =>
+              Effect.sync(() =>
+                settled.forEach((answer, index) => {
+                  if (answer !== "LeaseLost") open.delete(done[index].key)
+                })
+              )
+            ),
+          release: (keys) =>
+            Effect.tap(store.release(ref, keys), () =>
+              Effect.sync(() => {
+                for (const key of keys ?? [...open]) open.delete(key)
+              })
+            )
+        })
+      )
       const token = answers.find((answer) => answer._tag === "Claimed")?.token
       if (token === undefined) return yield* restore(running)
       const lost = () => new LeaseLost({ what: `keys of ${namespace}`, claimId: ref.claimId, token })
       return yield* restore(
-        underLease({ keeper: store.leases, ref, leaseMillis, deadline, lost }, running)
+        underLease(
+          { keeper: store.leases, ref, leaseMillis, deadline, lost, isSettled: () => open.size === 0 },
+          running
+        )
       ).pipe(Effect.ensuring(giveBack(store.release(ref))))
     })
   )

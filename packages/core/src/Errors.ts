@@ -4,7 +4,10 @@
  */
 import { Schema } from "effect"
 
-const instant = (millis: number): string => new Date(millis).toISOString()
+const instant = (millis: number): string => {
+  const date = new Date(millis)
+  return Number.isNaN(date.getTime()) ? "an unknown time" : date.toISOString()
+}
 
 /**
  * A value that is outside what is allowed (invariant 9). Nothing was sent or written.

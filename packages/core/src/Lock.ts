@@ -5,7 +5,7 @@
  * process; between processes there is no order, but a waiter is woken promptly where the store can, and else asks
  * again with jitter.
  */
-import { Clock, Context, Deferred, type Duration, Effect, Layer, type Scope } from "effect"
+import { Cause, Clock, Context, Deferred, type Duration, Effect, Layer, type Scope } from "effect"
 import * as ClaimId from "./ClaimId.ts"
 import {
   type ClaimIdReused,
@@ -15,7 +15,7 @@ import {
   type StoreError
 } from "./Errors.ts"
 import { IdempotencyStore, type IdempotencyStoreService } from "./IdempotencyStore.ts"
-import { FairQueues } from "./internal/FairQueues.ts"
+import { FairQueues, type Place } from "./internal/FairQueues.ts"
 import * as Input from "./internal/input.ts"
 import { type HeldLease, monotonicMillis } from "./internal/LeaseKeeper.ts"
 import { untilWorthAsking } from "./internal/patience.ts"
@@ -93,6 +93,7 @@ const readTerms = (name: string, options: LockOptions): Terms | InvalidInput => 
 }
 
 interface Acquired {
+  readonly place: Place
   readonly claimId: string
   readonly token: number
   readonly deadline: number
@@ -103,22 +104,27 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
   (store) => {
     const queues = new FairQueues()
 
-    const acquired = (terms: Terms): Effect.Effect<Acquired, LockError> =>
-      Effect.gen(function* () {
-        const clock = yield* Clock.Clock
-        const patientUntil = clock.currentTimeMillisUnsafe() + terms.waitMillis
-        yield* queues.enter(terms.name, terms.waitMillis, () => elsewhere(terms.name, patientUntil))
-        return yield* Effect.onError(claimed(store, terms, patientUntil), () => queues.leave(terms.name))
+    /** For uninterruptible regions: interrupted while it waits, it leaves nothing behind. */
+    const acquired = (terms: Terms, restore: Restore): Effect.Effect<Acquired, LockError> =>
+      Effect.suspend(() => {
+        const place = queues.enter(terms.name)
+        const asked = Effect.gen(function* () {
+          const clock = yield* Clock.Clock
+          const patientUntil = clock.currentTimeMillisUnsafe() + terms.waitMillis
+          yield* restore(place.turn(terms.waitMillis, () => elsewhere(terms.name, patientUntil)))
+          return { place, ...(yield* claimed(store, terms, patientUntil, restore)) }
+        })
+        return Effect.onError(asked, () => place.leave)
       })
 
-    const released = (terms: Terms, claimId: string): Effect.Effect<void> =>
-      Effect.andThen(
+    const released = (terms: Terms, { claimId, place }: Acquired): Effect.Effect<void> =>
+      Effect.ensuring(
         Effect.catch(store.release({ namespace, claimId }), (error) =>
           Effect.logWarning(
             `tidemark: lock ${terms.name} could not be given back; it ends with its lease: ${error.message}`
           )
         ),
-        queues.leave(terms.name)
+        place.leave
       )
 
     const lostOf =
@@ -133,7 +139,7 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
           const terms = readTerms(name, options)
           if ("_tag" in terms) return Effect.fail(terms)
           return Effect.uninterruptibleMask((restore) =>
-            Effect.flatMap(restore(acquired(terms)), (held) => {
+            Effect.flatMap(acquired(terms, restore), (held) => {
               const lost = lostOf(terms, held)
               const running = Effect.isEffect(work)
                 ? work
@@ -151,7 +157,7 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
                     running
                   )
                 ),
-                released(terms, held.claimId)
+                released(terms, held)
               )
             })
           )
@@ -159,9 +165,9 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
       acquire: (name, options = {}) => {
         const terms = readTerms(name, options)
         if ("_tag" in terms) return Effect.fail(terms)
-        return Effect.acquireRelease(
+        return Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
-            const held = yield* acquired(terms)
+            const held = yield* acquired(terms, restore)
             const lost = yield* Deferred.make<never, LeaseLost>()
             const lease: HeldLease<{ namespace: string; claimId: string }> = {
               ref: { namespace, claimId: held.claimId },
@@ -170,16 +176,16 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
               index: -1,
               onLost: () => Deferred.doneUnsafe(lost, Effect.fail(lostOf(terms, held)()))
             }
+            yield* Effect.addFinalizer(() =>
+              Effect.suspend(() => {
+                store.leases.drop(lease)
+                return released(terms, held)
+              })
+            )
             store.leases.hold(lease)
-            return { lease, held: { name, token: held.token, lost: Deferred.await(lost) } }
-          }),
-          ({ lease }) =>
-            Effect.suspend(() => {
-              store.leases.drop(lease)
-              return released(terms, lease.ref.claimId)
-            }),
-          { interruptible: true }
-        ).pipe(Effect.map(({ held }) => held))
+            return { name, token: held.token, lost: Deferred.await(lost) }
+          })
+        )
       }
     })
   }
@@ -188,31 +194,47 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
 const elsewhere = (name: string, until: number): InFlightElsewhere =>
   new InFlightElsewhere({ what: `lock ${name}`, until })
 
-/** Asks the store until the lock is ours, or patience ends. Interrupted, it leaves nothing behind. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** Asks the store until the lock is ours, or patience ends. Interrupted, or failing, it leaves nothing behind. */
 const claimed = (
   store: IdempotencyStoreService,
   terms: Terms,
-  patientUntil: number
-): Effect.Effect<Acquired, LockError> => {
+  patientUntil: number,
+  restore: Restore
+): Effect.Effect<Omit<Acquired, "place">, LockError> => {
   const claimId = ClaimId.make()
-  const ask = (attempt: number): Effect.Effect<Acquired, LockError> =>
-    Effect.gen(function* () {
-      const clock = yield* Clock.Clock
+  const asked = Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    // a loop, since whoever stands by for a leader may wait for weeks
+    for (let attempt = 0; ; attempt++) {
       const deadline = monotonicMillis(clock) + terms.leaseMillis
-      const [answer] = yield* store.claim(namespace, [{ key: terms.name }], {
-        claimId,
-        owner: terms.owner,
-        leaseMillis: terms.leaseMillis
-      })
+      const [answer] = yield* restore(
+        store.claim(namespace, [{ key: terms.name }], {
+          claimId,
+          owner: terms.owner,
+          leaseMillis: terms.leaseMillis
+        })
+      )
       if (answer._tag === "Claimed") return { claimId, token: answer.token, deadline }
       if (answer._tag === "Invalid") return yield* answer.error
       const heldUntil = answer._tag === "InFlight" ? answer.until : Number.POSITIVE_INFINITY
       const patience = patientUntil - clock.currentTimeMillisUnsafe()
       if (patience <= 0) return yield* elsewhere(terms.name, heldUntil)
-      yield* untilWorthAsking(store.awaitSettled(namespace, terms.name), attempt, heldUntil, patience)
-      return yield* ask(attempt + 1)
-    })
-  return Effect.onInterrupt(ask(0), () => Effect.ignore(store.release({ namespace, claimId })))
+      yield* restore(
+        untilWorthAsking(store.awaitSettled(namespace, terms.name), attempt, heldUntil, patience)
+      )
+    }
+  })
+  // the claim may have taken effect though its answer did not come
+  return Effect.onError(asked, (cause) =>
+    Cause.hasInterrupts(cause) || cause.reasons.some(isStoreFailure)
+      ? Effect.ignore(store.release({ namespace, claimId }))
+      : Effect.void
+  )
 }
+
+const isStoreFailure = (reason: Cause.Reason<LockError>): boolean =>
+  reason._tag === "Fail" && reason.error._tag === "StoreError"
 
 const lockLayer: Layer.Layer<Lock, never, IdempotencyStore> = Layer.effect(Lock, makeService)

@@ -68,16 +68,16 @@ export const integer = (name: string, min: number, max: number): Config.Config<n
     })
   )
 
-const flagWords: Readonly<Record<string, boolean>> = {
-  true: true,
-  yes: true,
-  on: true,
-  "1": true,
-  false: false,
-  no: false,
-  off: false,
-  "0": false
-}
+const flagWords: ReadonlyMap<string, boolean> = new Map([
+  ["true", true],
+  ["yes", true],
+  ["on", true],
+  ["1", true],
+  ["false", false],
+  ["no", false],
+  ["off", false],
+  ["0", false]
+])
 
 /**
  * A yes or no from the environment.
@@ -87,7 +87,7 @@ const flagWords: Readonly<Record<string, boolean>> = {
 export const flag = (name: string): Config.Config<boolean> =>
   Config.String(name).pipe(
     Config.mapEffect((text) => {
-      const value = flagWords[text.trim().toLowerCase()]
+      const value = flagWords.get(text.trim().toLowerCase())
       return value === undefined
         ? Effect.fail(refuse(name, text, "true, yes, on, 1, false, no, off, 0"))
         : Effect.succeed(value)

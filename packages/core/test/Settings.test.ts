@@ -60,7 +60,8 @@ describe("Settings", () => {
     ["OFFSET_CACHE_TTL_SECONDS", "-5", "an integer from 1 to 31536000"],
     ["OFFSET_CACHE_TTL_SECONDS", "1.5", "an integer from 1 to 31536000"],
     ["OFFSET_CLEANUP_INTERVAL", "NaN", "an integer from 1 to 86400"],
-    ["OFFSET_TRACKING_ENABLED", "maybe", "true, yes, on, 1, false, no, off, 0"]
+    ["OFFSET_TRACKING_ENABLED", "maybe", "true, yes, on, 1, false, no, off, 0"],
+    ["OFFSET_TRACKING_ENABLED", "constructor", "true, yes, on, 1, false, no, off, 0"]
   ] as const)(
     "%s=%s is a ConfigError that names variable, value and what is allowed",
     ([name, value, allowed]) =>

@@ -127,6 +127,7 @@ export class CompactKeyTable implements Protocol.KeyTable {
     if (space.size === 0) this.dropSpace(number)
     this.textBytes -= key.length
     this.keys[entry] = ""
+    this.older[entry] = none
     this.newer[entry] = this.free
     this.free = entry
     this.size -= 1

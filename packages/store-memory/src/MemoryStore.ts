@@ -254,7 +254,10 @@ const services = (options: MemoryStoreOptions) =>
   Effect.gen(function* () {
     const bad = check(options)
     if (bad !== undefined) return yield* bad
-    const { maxTrackedOffsets, ttlSeconds, cleanupIntervalSeconds } = { ...Settings.defaults, ...options }
+    // not by spreading: an option that is there and undefined would take the bound away
+    const maxTrackedOffsets = options.maxTrackedOffsets ?? Settings.defaults.maxTrackedOffsets
+    const ttlSeconds = options.ttlSeconds ?? Settings.defaults.ttlSeconds
+    const cleanupIntervalSeconds = options.cleanupIntervalSeconds ?? Settings.defaults.cleanupIntervalSeconds
     const pressure = Latch.makeUnsafe(false)
     const core = new MemoryCore({
       maxSize: maxTrackedOffsets,

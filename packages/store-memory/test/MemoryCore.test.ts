@@ -21,6 +21,19 @@ const all = (slices: Generator<void, void>): number => {
   return count
 }
 
+describe("a key that was given back", () => {
+  it("is no longer the claim's to complete, whatever place it had", () => {
+    const core = new MemoryCore({ maxSize: 100, whenFull: "evict-oldest", now: 0 })
+    core.claimKeys("n", [{ key: "a" }, { key: "b" }, { key: "c" }], terms("claim"), 0)
+    core.keys.release("claim", ["a"])
+    core.keys.release("claim", ["b"])
+    const answers = core.completeKeys("claim", "n", [{ key: "a" }, { key: "b" }, { key: "c" }], 1_000, 1)
+    expect(answers).toEqual(["LeaseLost", "LeaseLost", "Completed"])
+    expect(core.stats.size).toBe(1)
+    expect(core.table.completed).toBe(1)
+  })
+})
+
 describe("at the bound", () => {
   it("evict-oldest: never passes it, forgets by last use, down to 80 %, and counts each", () => {
     const core = new MemoryCore({ maxSize: 100, whenFull: "evict-oldest", now: 0 })

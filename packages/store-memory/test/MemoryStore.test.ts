@@ -160,6 +160,16 @@ describe("MemoryStore", () => {
     )
   )
 
+  it.effect("keeps its bounds where an option is there, and undefined", () =>
+    Effect.gen(function* () {
+      const { current } = yield* MemoryStore.MemoryStoreStats
+      assert.strictEqual((yield* current).maxSize, 50_000)
+      assert.strictEqual((yield* IdempotencyStore).retentionMillis, 300_000)
+    }).pipe(
+      Effect.provide(MemoryStore.layer({ maxTrackedOffsets: undefined, ttlSeconds: undefined } as never))
+    )
+  )
+
   it.effect.each([
     [{ maxTrackedOffsets: 0 }, "maxTrackedOffsets"],
     [{ maxTrackedOffsets: 1.5 }, "maxTrackedOffsets"],

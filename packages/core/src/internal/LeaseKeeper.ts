@@ -17,8 +17,14 @@ export interface HeldLease<Ref> {
   readonly onLost: () => void
   /** Asked before each renewal: a lease whose owner no longer has a right to it is left to end. Default: always. */
   readonly mayRenew?: (() => boolean) | undefined
+  /** Whether all that was claimed is settled: then the lease is let go of without a word. Default: never. */
+  readonly isSettled?: (() => boolean) | undefined
   /** The keeper's own. */
   index: number
+  /** The keeper's own: a renewal is on its way. */
+  renewing?: boolean
+  /** The keeper's own: not to be renewed before, on the monotonic clock, since it has just failed. */
+  retryAt?: number
 }
 
 export interface LeaseKeeper<Ref> {
@@ -35,6 +41,9 @@ const companyPart = 1 / 12
 const retryPart = 1 / 15
 
 const renewAt = (lease: HeldLease<unknown>): number => lease.deadline - (lease.leaseMillis * 2) / 3
+
+const isDue = (lease: HeldLease<unknown>, now: number): boolean =>
+  renewAt(lease) <= now + lease.leaseMillis * companyPart && (lease.retryAt ?? 0) <= now
 
 /**
  * @param renew - prolongs the leases; answers for each, in order, whether it is still held. May fail: it is asked
@@ -65,65 +74,86 @@ export const make = <Ref>(
 
     const lose = (lease: HeldLease<Ref>): void => {
       drop(lease)
-      lease.onLost()
+      if (lease.isSettled?.() !== true) lease.onLost()
     }
 
     const arm = (at: number): void => {
       disarm()
       armedFor = at
       const fiber = fork(
-        Effect.flatMap(Effect.sleep(Math.max(0, at - monotonicMillis(clock))), () => {
-          armedFor = Number.NEGATIVE_INFINITY
-          return Effect.onExit(tick, () => Effect.sync(armForNext))
-        })
+        Effect.flatMap(Effect.sleep(Math.max(0, at - monotonicMillis(clock))), () =>
+          Effect.sync(() => {
+            disarm = () => {}
+            tick()
+            armForNext()
+          })
+        )
       )
-      disarm = () => {
-        if (armedFor !== Number.NEGATIVE_INFINITY) fiber.interruptUnsafe()
-      }
+      disarm = () => fiber.interruptUnsafe()
     }
 
-    let retryAt = 0
     const armForNext = (): void => {
-      armedFor = Number.POSITIVE_INFINITY
       let next = Number.POSITIVE_INFINITY
       for (const lease of held) {
-        const due = lease.mayRenew?.() === false ? lease.deadline : Math.max(renewAt(lease), retryAt)
+        const waits = lease.renewing === true || lease.mayRenew?.() === false
+        const due = waits ? lease.deadline : Math.max(renewAt(lease), lease.retryAt ?? 0)
         next = Math.min(next, due, lease.deadline)
       }
+      armedFor = Number.POSITIVE_INFINITY
       if (next < Number.POSITIVE_INFINITY && !closed) arm(next)
     }
 
-    const tick: Effect.Effect<void> = Effect.suspend(() => {
+    const tick = (): void => {
       const now = monotonicMillis(clock)
       const due: Array<HeldLease<Ref>> = []
       for (const lease of held.slice()) {
         if (lease.deadline <= now) lose(lease)
-        else if (renewAt(lease) <= now + lease.leaseMillis * companyPart && lease.mayRenew?.() !== false)
-          due.push(lease)
+        else if (lease.renewing !== true && isDue(lease, now)) {
+          if (lease.isSettled?.() === true) drop(lease)
+          else if (lease.mayRenew?.() !== false) due.push(lease)
+        }
       }
-      if (due.length === 0) return Effect.void
-      const shortest = due.reduce(
-        (least, lease) => Math.min(least, lease.leaseMillis),
-        Number.POSITIVE_INFINITY
+      if (due.length > 0) startRenewal(due, now)
+    }
+
+    /** On a fiber of its own, so that a store that does not answer for some leases keeps no others waiting. */
+    const startRenewal = (due: ReadonlyArray<HeldLease<Ref>>, now: number): void => {
+      let shortest = Number.POSITIVE_INFINITY
+      let patience = Number.POSITIVE_INFINITY
+      for (const lease of due) {
+        lease.renewing = true
+        shortest = Math.min(shortest, lease.leaseMillis)
+        patience = Math.min(patience, lease.deadline - now)
+      }
+      // a lost answer leaves time to ask again
+      const asked = Effect.timeout(renew(due), Math.min(patience, shortest / 3))
+      fork(
+        Effect.flatMap(Effect.exit(asked), (exit) =>
+          Effect.sync(() => {
+            const failedAt = Exit.isFailure(exit) ? monotonicMillis(clock) : undefined
+            for (const lease of due) {
+              lease.renewing = false
+              lease.retryAt = failedAt === undefined ? 0 : failedAt + lease.leaseMillis * retryPart
+            }
+            if (Exit.isSuccess(exit)) noteRenewals(due, exit.value, now)
+            armForNext()
+          })
+        )
       )
-      const patience =
-        due.reduce((least, lease) => Math.min(least, lease.deadline), Number.POSITIVE_INFINITY) - now
-      return Effect.flatMap(Effect.exit(Effect.timeout(renew(due), patience)), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isFailure(exit)) {
-            retryAt = monotonicMillis(clock) + shortest * retryPart
-            return
-          }
-          retryAt = 0
-          for (let index = 0; index < due.length; index++) {
-            const lease = due[index]
-            if (lease.index < 0) continue
-            if (exit.value[index]) lease.deadline = now + lease.leaseMillis
-            else lose(lease)
-          }
-        })
-      )
-    })
+    }
+
+    const noteRenewals = (
+      due: ReadonlyArray<HeldLease<Ref>>,
+      answers: ReadonlyArray<boolean>,
+      now: number
+    ): void => {
+      for (let index = 0; index < due.length; index++) {
+        const lease = due[index]
+        if (lease.index < 0) continue
+        if (answers[index]) lease.deadline = now + lease.leaseMillis
+        else lose(lease)
+      }
+    }
 
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
@@ -138,7 +168,7 @@ export const make = <Ref>(
         lease.index = held.length
         held.push(lease)
         const due = renewAt(lease)
-        if (due < armedFor && armedFor !== Number.NEGATIVE_INFINITY && !closed) arm(due)
+        if (due < armedFor && !closed) arm(due)
       }
     }
   })

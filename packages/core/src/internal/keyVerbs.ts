@@ -196,6 +196,11 @@ export const mark = (
             return Effect.succeed(false)
         }
       }
+    ).pipe(
+      // what the store did before it failed is not known: nobody shall wait for the lease of this claim to end
+      Effect.tapError((error) =>
+        error._tag === "StoreError" ? Effect.ignore(verbs.release(claimId)) : Effect.void
+      )
     )
   )
 }

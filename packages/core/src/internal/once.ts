@@ -87,6 +87,8 @@ const attempt = <A, E, R>(
               return restore(inFlight(call, count, decision.until, patientUntil))
             case "Unprotected":
               return restore(unprotected(call, decision.cause))
+            case "AskAnew":
+              return restore(attempt(call, count, patientUntil))
           }
         }
       )
@@ -98,30 +100,46 @@ interface Unprotected {
   readonly cause: StoreError
 }
 
+/** The store failed for as long as a lease lasts: what was asked for then would be over by now. */
+interface AskAnew {
+  readonly _tag: "AskAnew"
+}
+
 /** The claim could not be asked for: nothing has run yet, so what now is a matter of policy. */
 const claimFailed = <A, E, R>(
   { verbs, terms, stores }: Call<A, E, R>,
   claimId: string,
   error: StoreError | InvalidInput | ClaimIdReused,
   restore: <B, F, S>(effect: Effect.Effect<B, F, S>) => Effect.Effect<B, F, S>
-): Effect.Effect<Decision | Unprotected, StoreError | InvalidInput | ClaimIdReused> => {
+): Effect.Effect<Decision | Unprotected | AskAnew, StoreError | InvalidInput | ClaimIdReused> => {
   if (error._tag !== "StoreError") return Effect.fail(error)
   switch (terms.whenStoreFails) {
     case "fail":
-      return Effect.fail(error)
+      // it may have taken effect though its answer was lost
+      return Effect.andThen(Effect.ignore(verbs.release(claimId)), Effect.fail(error))
     case "run":
       return Effect.succeed({ _tag: "Unprotected", cause: error })
     case "wait":
       return restore(
-        retryStore(
-          (count) =>
-            count === 0
-              ? Effect.fail(error)
-              : verbs.claim({ claimId, owner: stores.owner, leaseMillis: terms.leaseMillis }),
-          (failure) => failure._tag === "StoreError",
-          Number.POSITIVE_INFINITY
+        Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          retryStore(
+            (count) =>
+              count === 0
+                ? Effect.fail(error)
+                : verbs.claim({ claimId, owner: stores.owner, leaseMillis: terms.leaseMillis }),
+            (failure) => failure._tag === "StoreError",
+            now + terms.leaseMillis
+          )
         )
-      ).pipe(Effect.onInterrupt(() => Effect.ignore(verbs.release(claimId))))
+      ).pipe(
+        Effect.onError(() => Effect.ignore(verbs.release(claimId))),
+        Effect.catch(
+          (failure): Effect.Effect<AskAnew, StoreError | InvalidInput | ClaimIdReused> =>
+            failure._tag === "StoreError" && failure.retriable
+              ? Effect.succeed({ _tag: "AskAnew" })
+              : Effect.fail(failure)
+        )
+      )
   }
 }
 

@@ -194,18 +194,25 @@ const round = <T, A, E, R>(
       const patient = terms.whenStoreFails === "wait"
       const asked = patient
         ? restore(
-            retryStore(
-              () => claim,
-              (error): error is StoreError => error._tag === "StoreError",
-              Number.POSITIVE_INFINITY
+            Effect.flatMap(Clock.currentTimeMillis, (now) =>
+              retryStore(
+                () => claim,
+                (error): error is StoreError => error._tag === "StoreError",
+                now + terms.leaseMillis
+              )
             )
-          ).pipe(Effect.onInterrupt(() => Effect.ignore(group.verbs.release(claimId))))
+          ).pipe(Effect.onError(() => Effect.ignore(group.verbs.release(claimId))))
         : claim
       return Effect.matchEffect(asked, {
-        onFailure: (error): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> =>
-          error._tag === "StoreError" && terms.whenStoreFails === "run"
-            ? Effect.as(restore(runUnprotected(batch, group, error)), [])
-            : Effect.fail(error),
+        onFailure: (error): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> => {
+          if (error._tag !== "StoreError") return Effect.fail(error)
+          if (terms.whenStoreFails === "run")
+            return Effect.as(restore(runUnprotected(batch, group, error)), [])
+          // after a lease, what was asked for would be over: ask anew
+          if (patient && error.retriable) return restore(round(batch, group))
+          // it may have taken effect though its answer was lost
+          return Effect.andThen(Effect.ignore(group.verbs.release(claimId)), Effect.fail(error))
+        },
         onSuccess: (decisions) => {
           const { granted, held, duplicates } = sort(batch, group, decisions)
           const work =

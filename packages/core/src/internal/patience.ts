@@ -23,7 +23,13 @@ export const untilWorthAsking = (
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
     const chance = yield* Random.next
-    const pause = Math.min(pauseMillis(attempt, chance), Math.max(1, heldUntil - now), patienceMillis)
+    const left = heldUntil - now
+    // over by our clock, and held all the same: the store's clock is another, and tells nothing about when to ask
+    const pause = Math.min(
+      pauseMillis(attempt, chance),
+      left > 0 ? Math.max(1, left) : longestMillis,
+      patienceMillis
+    )
     yield* Effect.raceFirst(hint, Effect.sleep(pause))
   })
 

@@ -14,6 +14,8 @@ export interface Lease<Ref> {
   readonly deadline: number
   readonly lost: () => LeaseLost
   readonly mayRenew?: (() => boolean) | undefined
+  /** Whether nothing is held any more: then there is nothing to lose. */
+  readonly isSettled?: (() => boolean) | undefined
 }
 
 /**
@@ -36,6 +38,7 @@ export const underLease = <A, E, R, Ref>(
         leaseMillis: lease.leaseMillis,
         deadline: lease.deadline,
         mayRenew: lease.mayRenew,
+        isSettled: lease.isSettled,
         index: -1,
         onLost: () => {
           lost = true
