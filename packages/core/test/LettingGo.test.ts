@@ -98,6 +98,32 @@ describe("An interruption at any step", () => {
   }
 })
 
+describe("An interruption after the effect", () => {
+  it.effect("finds it marked: it does not run twice", () =>
+    Effect.gen(function* () {
+      const tracker = yield* Tracker
+      for (const operations of [4, 5, 6, 7, 8]) {
+        for (let steps = 0; steps < 30; steps++) {
+          let effects = 0
+          const key = Key.id(`${operations}-${steps}`)
+          const take = tracker.once(
+            key,
+            Effect.sync(() => {
+              effects += 1
+            })
+          )
+          const fiber = yield* Effect.forkChild(
+            Effect.provideService(take, References.MaxOpsBeforeYield, operations)
+          )
+          for (let step = 0; step < steps; step++) yield* Effect.yieldNow
+          yield* Fiber.interrupt(fiber)
+          assert.strictEqual(yield* tracker.isProcessed(key), effects === 1, `${operations}, ${steps} steps`)
+        }
+      }
+    }).pipe(Effect.provide(live))
+  )
+})
+
 describe("withClaim", () => {
   it.effect("works on when all is settled: there is nothing left to lose", () =>
     Effect.gen(function* () {

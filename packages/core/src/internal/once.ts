@@ -176,9 +176,17 @@ const granted = <A, E, R>(
       )
     ),
     {
-      onFailure: (cause) => Effect.andThen(giveBack(call, claimId), Effect.failCause(cause)),
+      onFailure: (cause) => {
+        const { finished } = lease
+        // interrupted between the end of the work and its answer: it has taken place all the same
+        const left =
+          finished !== undefined && Exit.isSuccess(finished)
+            ? Effect.exit(settle(call, claimId, token, textOf(call, finished.value as A)?.text))
+            : giveBack(call, claimId)
+        return Effect.andThen(left, Effect.failCause(cause))
+      },
       onSuccess: (value) => {
-        const encoded = call.result === undefined ? undefined : encode(call.result, value)
+        const encoded = textOf(call, value)
         return Effect.flatMap(settle(call, claimId, token, encoded?.text), () =>
           encoded?.error === undefined
             ? Effect.succeed({ _tag: "Processed", value } as const)
@@ -188,6 +196,9 @@ const granted = <A, E, R>(
     }
   )
 }
+
+const textOf = <A, E, R>({ result }: Call<A, E, R>, value: A) =>
+  result === undefined ? undefined : encode(result, value)
 
 /** The effect has taken place: the mark is tried until the lease must be over, and the claim is not given back. */
 const settle = <A, E, R>(

@@ -16,6 +16,8 @@ export interface Lease<Ref> {
   readonly mayRenew?: (() => boolean) | undefined
   /** Whether nothing is held any more: then there is nothing to lose. */
   readonly isSettled?: (() => boolean) | undefined
+  /** How the work ended: also where its caller was interrupted before it could take the answer. */
+  finished?: Exit.Exit<unknown, unknown>
 }
 
 /**
@@ -30,7 +32,10 @@ export const underLease = <A, E, R, Ref>(
   Effect.withFiber<A, E | LeaseLost, R>((parent) => {
     const child = Effect.runForkWith(parent.context)(work as Effect.Effect<A, E>)
     const early = child.pollUnsafe()
-    if (early !== undefined) return early
+    if (early !== undefined) {
+      lease.finished = early
+      return early
+    }
     return Effect.callback<A, E | LeaseLost>((resume) => {
       let lost = false
       const held: HeldLease<Ref> = {
@@ -48,6 +53,7 @@ export const underLease = <A, E, R, Ref>(
       lease.keeper.hold(held)
       child.addObserver((exit) => {
         lease.keeper.drop(held)
+        lease.finished = exit
         const interrupted = lost && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
         resume(interrupted ? Effect.fail(lease.lost()) : exit)
       })
