@@ -29,6 +29,13 @@ describe("KeyState", () => {
     )
   })
 
+  it("takes no completion of a key that was given back", () => {
+    const state = newState()
+    state.claim("n", [{ key: "k" }, { key: "l" }], terms("c"), 0)
+    state.release("c", ["k"])
+    expect(state.complete("c", "n", [{ key: "k" }, { key: "l" }], 10, 1)).toEqual(["LeaseLost", "Completed"])
+  })
+
   it("gives one key to one of many", () => {
     const state = newState()
     const answers = Array.from({ length: 50 }, (_, index) =>

@@ -63,7 +63,7 @@ export interface KeyTable {
   /** @returns the new entry, or -1 when there is no room. */
   readonly insert: (namespace: string, key: string, claim: KeyClaimRecord) => number
   readonly remove: (entry: number) => void
-  /** The claim that holds the entry; `undefined` where it is completed. */
+  /** The claim that holds the entry; `undefined` where it is completed, or was removed. */
   readonly claimOf: (entry: number) => KeyClaimRecord | undefined
   readonly setClaim: (entry: number, claim: KeyClaimRecord) => void
   readonly complete: (entry: number, until: number, result: string | undefined) => void

@@ -29,7 +29,7 @@ export class MapKeyTable implements KeyTable {
     this.entries.delete(entry)
   }
   claimOf(entry: number): KeyClaimRecord | undefined {
-    return this.at(entry).claim
+    return this.entries.get(entry)?.claim
   }
   setClaim(entry: number, claim: KeyClaimRecord): void {
     Object.assign(this.at(entry), { claim, result: undefined })
