@@ -143,6 +143,20 @@ const checkRanges = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefine
         "a non-empty OffsetRanges"
       )
 
+const highestOffset = OffsetRanges.of(Number.MAX_SAFE_INTEGER)
+
+/** What is completed must have an end: else all that will ever come would count as done. */
+const checkDone = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefined =>
+  checkRanges(ranges) ??
+  // the highest offset of all ends there too, and may well be done
+  (OffsetRanges.isOpenEnded(ranges) && !OffsetRanges.equals(ranges, highestOffset)
+    ? Input.invalid(
+        "ranges",
+        String(ranges),
+        "ranges with an end; of an open-ended claim complete what was done"
+      )
+    : undefined)
+
 const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
   Input.name("stream", claim.stream) ?? Input.name("claimId", claim.claimId)
 
@@ -172,7 +186,7 @@ const makeService = (
           )
         },
         complete: (claim, ranges) => {
-          const bad = checkRef(claim) ?? checkRanges(ranges)
+          const bad = checkRef(claim) ?? checkDone(ranges)
           return bad === undefined ? implementation.complete(claim, ranges) : Effect.fail(bad)
         },
         release: (claim, ranges) => {
@@ -199,7 +213,7 @@ const makeService = (
           return bad === undefined ? implementation.rewind(stream, to) : Effect.fail(bad)
         },
         skip: (stream, ranges) => {
-          const bad = Input.name("stream", stream) ?? checkRanges(ranges)
+          const bad = Input.name("stream", stream) ?? checkDone(ranges)
           return bad === undefined ? implementation.skip(stream, ranges) : Effect.fail(bad)
         },
         forget: (stream) => {

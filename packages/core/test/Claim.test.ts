@@ -82,6 +82,19 @@ describe("withClaim", () => {
     }).pipe(Effect.provide(ModelStore.layer))
   )
 
+  it.effect("refuses to complete, or skip, everything there will ever be", () =>
+    Effect.gen(function* () {
+      const store = yield* OffsetStore
+      const all = OffsetRanges.openEnded(0)
+      const error = yield* Effect.flip(
+        withClaim({ stream: "s", ranges: all, owner: "w" }, (claim) => claim.complete(claim.granted))
+      )
+      assert.strictEqual(error._tag, "InvalidInput")
+      assert.strictEqual((yield* Effect.flip(store.skip("s", all)))._tag, "InvalidInput")
+      assert.strictEqual((yield* store.progress("s"))?.watermark, 0)
+    }).pipe(Effect.provide(ModelStore.layer))
+  )
+
   it.effect("refuses a bad lease before the store is asked", () =>
     Effect.gen(function* () {
       const faults = yield* ModelStore.Faults
