@@ -38,11 +38,25 @@ export const StoreErrorReason = Schema.Literals([
   "Unavailable",
   /** No answer in time: the call may or may not have taken effect. */
   "Timeout",
+  /** It is there, and has no time for us: another's lock or script has not ended. Nothing was written. */
+  "Busy",
+  /** It is there, and still reads its data. Nothing was written. */
+  "Loading",
+  /** What was asked for lives on another node now, or on none at the moment. Nothing was written. */
+  "Moved",
+  /** Written, but not acknowledged by as many replicas as asked for: a failover may still lose it. */
+  "NotReplicated",
   /** It has no room, and its policy forbids to forget: nothing was written. */
   "Full",
-  /** Its data can't be read: damaged, or of another version. */
+  /** It takes no writes: a replica, a read-only file or folder. Nothing was written. */
+  "ReadOnly",
+  /** Its data can't be read: damaged, or not ours. Nothing was written. */
   "Corrupt",
-  /** It refuses us: password, rights, read-only. */
+  /** Its data has the format of another version of tidemark. Nothing was written. */
+  "WrongVersion",
+  /** Its settings or its own version forbid to trust it: what to change is told. Nothing was written. */
+  "Misconfigured",
+  /** It refuses us: password, rights. Nothing was written. */
   "Refused",
   /** It was closed. */
   "Closed",

@@ -3,8 +3,10 @@
  */
 export * from "./Claim.ts"
 export * as ClaimId from "./ClaimId.ts"
+export * as Coalescing from "./Coalescing.ts"
 export * from "./Errors.ts"
 export * from "./IdempotencyStore.ts"
+export * from "./Inspect.ts"
 export type { HeldLease, LeaseKeeper } from "./internal/LeaseKeeper.ts"
 export * as Key from "./Key.ts"
 export * from "./Lock.ts"

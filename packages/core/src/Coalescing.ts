@@ -1,0 +1,104 @@
+/**
+ * Gathers calls that come while another is under way into one: the group commit of databases, for stores whose round
+ * trip or commit costs much more than an item. A lone caller waits for nobody.
+ *
+ * Source of the idea: DeWitt et al., "Implementation Techniques for Main Memory Database Systems" (1984), group
+ * commit; as in it, the busier the store, the larger the groups.
+ */
+import { Effect, Exit, type Scope } from "effect"
+
+export interface CoalescingOptions<Request, Answer, E> {
+  /**
+   * Does what is asked, together; an exit for each request, in order. Where it fails as a whole, each request
+   * fails so.
+   */
+  readonly run: (requests: ReadonlyArray<Request>) => Effect.Effect<ReadonlyArray<Exit.Exit<Answer, E>>, E>
+  /** How many items a request has, against `maxItems`. Default: 1. */
+  readonly sizeOf?: (request: Request) => number
+  /** At most so many items in a group; a request that has more goes alone. */
+  readonly maxItems: number
+  /** How many groups may be under way at a time. Default: 1. */
+  readonly concurrency?: number
+}
+
+interface Waiting<Request, Answer, E> {
+  readonly request: Request
+  readonly settle: (exit: Exit.Exit<Answer, E>) => void
+}
+
+/**
+ * Makes a function for one request, whose calls are gathered: the first goes at once, those that come meanwhile go
+ * together as soon as it has been answered. A call that is interrupted before its group has left is not sent; after
+ * that it is carried out all the same, and its answer dropped. When the Scope closes, open calls are interrupted.
+ *
+ * @example
+ * const ask = yield* Coalescing.make({ maxItems: 1_000, run: (ids: ReadonlyArray<string>) => lookUpAll(ids) })
+ * const answer = yield* ask("order-4711")
+ */
+export const make = <Request, Answer, E>(
+  options: CoalescingOptions<Request, Answer, E>
+): Effect.Effect<(request: Request) => Effect.Effect<Answer, E>, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { run, sizeOf = () => 1, maxItems, concurrency = 1 } = options
+    const context = yield* Effect.context<never>()
+    const fork = Effect.runForkWith(context)
+    let queue: Array<Waiting<Request, Answer, E>> = []
+    const underWay = new Set<ReturnType<typeof startGroup>>()
+    let closed = false
+
+    const nextGroup = (): ReadonlyArray<Waiting<Request, Answer, E>> => {
+      let size = 0
+      let count = 0
+      while (count < queue.length) {
+        size += sizeOf(queue[count].request)
+        if (count > 0 && size > maxItems) break
+        count += 1
+      }
+      const group = queue.slice(0, count)
+      queue = queue.slice(count)
+      return group
+    }
+
+    const startGroup = (group: ReadonlyArray<Waiting<Request, Answer, E>>) =>
+      fork(Effect.suspend(() => run(group.map(({ request }) => request))))
+
+    const startGroups = (): void => {
+      while (queue.length > 0 && underWay.size < concurrency && !closed) {
+        const group = nextGroup()
+        const fiber = startGroup(group)
+        underWay.add(fiber)
+        fiber.addObserver((exit) => {
+          underWay.delete(fiber)
+          // before they are answered, so that the next group does not wait for what they do with it
+          startGroups()
+          for (let index = 0; index < group.length; index++) {
+            group[index].settle(Exit.isSuccess(exit) ? exit.value[index] : Exit.failCause(exit.cause))
+          }
+        })
+      }
+    }
+
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => {
+        closed = true
+        const unsent = queue
+        queue = []
+        for (const { settle } of unsent) settle(Exit.interrupt())
+        return Effect.forEach([...underWay], (fiber) => Effect.sync(() => fiber.interruptUnsafe()), {
+          discard: true
+        })
+      })
+    )
+
+    return (request) =>
+      Effect.callback<Answer, E>((resume) => {
+        if (closed) return resume(Effect.interrupt)
+        const waiting = { request, settle: (exit: Exit.Exit<Answer, E>) => resume(exit) }
+        queue.push(waiting)
+        startGroups()
+        return Effect.sync(() => {
+          const at = queue.indexOf(waiting)
+          if (at >= 0) queue.splice(at, 1)
+        })
+      })
+  })

@@ -1,0 +1,137 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber } from "effect"
+import { Coalescing } from "../src/index.ts"
+
+/** A store that notes its groups, and answers them when it is told to. */
+const slowStore = (options: { readonly maxItems?: number; readonly concurrency?: number } = {}) =>
+  Effect.gen(function* () {
+    const groups: Array<{
+      readonly requests: ReadonlyArray<number>
+      readonly answer: Deferred.Deferred<void, string>
+    }> = []
+    const ask = yield* Coalescing.make<number, string, string>({
+      maxItems: 1_000,
+      ...options,
+      sizeOf: (request) => (request >= 1_000 ? 1_000 : 1),
+      run: (requests) =>
+        Effect.gen(function* () {
+          const answer = yield* Deferred.make<void, string>()
+          groups.push({ requests, answer })
+          yield* Deferred.await(answer)
+          return requests.map((request) =>
+            request < 0 ? Exit.fail(`negative: ${request}`) : Exit.succeed(`answer to ${request}`)
+          )
+        })
+    })
+    const start = (request: number) => Effect.forkChild(ask(request), { startImmediately: true })
+    const answer = (group: number) => Deferred.succeed(groups[group].answer, undefined)
+    return { ask, groups, start, answer }
+  })
+
+const requestsOf = (groups: ReadonlyArray<{ readonly requests: ReadonlyArray<number> }>) =>
+  groups.map(({ requests }) => requests)
+
+describe("Coalescing", () => {
+  it.effect("sends a lone call at once, and those that come meanwhile together", () =>
+    Effect.gen(function* () {
+      const { answer, groups, start } = yield* slowStore()
+      const first = yield* start(1)
+      yield* Effect.yieldNow
+      const others = [yield* start(2), yield* start(3), yield* start(4)]
+      yield* Effect.yieldNow
+      expect(requestsOf(groups)).toEqual([[1]])
+      yield* answer(0)
+      expect(yield* Fiber.join(first)).toBe("answer to 1")
+      yield* Effect.yieldNow
+      expect(requestsOf(groups)).toEqual([[1], [2, 3, 4]])
+      yield* answer(1)
+      expect(yield* Effect.forEach(others, Fiber.join)).toEqual(["answer to 2", "answer to 3", "answer to 4"])
+    })
+  )
+
+  it.effect("gives each call its own failure, and all of a group that fails the same", () =>
+    Effect.gen(function* () {
+      const { answer, groups, start } = yield* slowStore()
+      yield* start(0)
+      yield* Effect.yieldNow
+      const bad = yield* start(-1)
+      const good = yield* start(1)
+      yield* answer(0)
+      yield* Effect.yieldNow
+      yield* answer(1)
+      expect(yield* Effect.flip(Fiber.join(bad))).toBe("negative: -1")
+      expect(yield* Fiber.join(good)).toBe("answer to 1")
+      const [a, b] = [yield* start(2), yield* start(3)]
+      yield* Effect.yieldNow
+      yield* Deferred.fail(groups[2].answer, "the store is gone")
+      expect(yield* Effect.flip(Fiber.join(a))).toBe("the store is gone")
+      yield* Effect.yieldNow
+      yield* answer(3)
+      expect(yield* Fiber.join(b)).toBe("answer to 3")
+    })
+  )
+
+  it.effect("keeps groups below the greatest size, and sends what is larger alone", () =>
+    Effect.gen(function* () {
+      const { answer, groups, start } = yield* slowStore({ maxItems: 3 })
+      const asked = []
+      for (const request of [0, 1, 2, 3, 4, 1_000, 5]) asked.push(yield* start(request))
+      for (let group = 0; group < 5; group++) {
+        yield* Effect.yieldNow
+        yield* answer(group)
+      }
+      yield* Effect.forEach(asked, Fiber.join)
+      expect(requestsOf(groups)).toEqual([[0], [1, 2, 3], [4], [1_000], [5]])
+    })
+  )
+
+  it.effect("has as many groups under way as it is allowed", () =>
+    Effect.gen(function* () {
+      const { answer, groups, start } = yield* slowStore({ concurrency: 2 })
+      for (const request of [1, 2, 3, 4]) yield* start(request)
+      yield* Effect.yieldNow
+      expect(requestsOf(groups)).toEqual([[1], [2]])
+      yield* answer(1)
+      yield* Effect.yieldNow
+      yield* Effect.yieldNow
+      expect(requestsOf(groups)).toEqual([[1], [2], [3, 4]])
+    })
+  )
+
+  it.effect(
+    "does not send a call that was interrupted before; drops the answer of one interrupted after",
+    () =>
+      Effect.gen(function* () {
+        const { answer, groups, start } = yield* slowStore()
+        const sent = yield* start(1)
+        yield* Effect.yieldNow
+        const unsent = yield* start(2)
+        const kept = yield* start(3)
+        yield* Fiber.interrupt(unsent)
+        yield* Fiber.interrupt(sent)
+        yield* answer(0)
+        yield* Effect.yieldNow
+        yield* Effect.yieldNow
+        expect(requestsOf(groups)).toEqual([[1], [3]])
+        yield* answer(1)
+        expect(yield* Fiber.join(kept)).toBe("answer to 3")
+      })
+  )
+
+  it.effect("interrupts what is open when its Scope closes, and what is asked afterwards", () =>
+    Effect.gen(function* () {
+      const { ask, open } = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { ask, start } = yield* slowStore()
+          const sent = yield* start(1)
+          yield* Effect.yieldNow
+          return { ask, open: [sent, yield* start(2)] }
+        })
+      )
+      for (const call of open) {
+        expect(Exit.hasInterrupts(yield* Fiber.await(call))).toBe(true)
+      }
+      expect(Exit.hasInterrupts(yield* Effect.exit(ask(3)))).toBe(true)
+    })
+  )
+})
