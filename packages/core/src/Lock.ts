@@ -17,9 +17,9 @@ import {
 import { IdempotencyStore, type IdempotencyStoreService } from "./IdempotencyStore.ts"
 import { FairQueues, type Place } from "./internal/FairQueues.ts"
 import * as Input from "./internal/input.ts"
-import { type HeldLease, monotonicMillis } from "./internal/LeaseKeeper.ts"
-import { untilWorthAsking } from "./internal/patience.ts"
+import type { HeldLease } from "./internal/LeaseKeeper.ts"
 import { underLease } from "./internal/underLease.ts"
+import { monotonicMillis, untilWorthAsking } from "./Patience.ts"
 import * as Policies from "./Policies.ts"
 
 /** The namespace of keys that locks live in. */

@@ -6,6 +6,10 @@
  * later than the store's.
  */
 import { Clock, Effect, Exit, type Scope } from "effect"
+import { monotonicMillis } from "../Patience.ts"
+
+// for `once` and `onceAll`
+export { monotonicMillis }
 
 /** A lease that is held while its owner works. */
 export interface HeldLease<Ref> {
@@ -31,8 +35,6 @@ export interface LeaseKeeper<Ref> {
   readonly hold: (lease: HeldLease<Ref>) => void
   readonly drop: (lease: HeldLease<Ref>) => void
 }
-
-export const monotonicMillis = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
 
 /** How early a lease may be renewed to share the call of another that is due, as a part of its time. */
 const companyPart = 1 / 12

@@ -1,7 +1,7 @@
 /**
  * One run of a consumer: what it hears from its group, the partitions it has, its commits, and its end.
  */
-import type { IdempotencyStoreService, OffsetStoreService } from "@tidemark/core"
+import { type IdempotencyStoreService, type OffsetStoreService, Patience } from "@tidemark/core"
 import {
   Cause,
   type Clock,
@@ -30,7 +30,6 @@ import { Partition } from "./Partition.ts"
 import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
 import type { Settings } from "./settings.ts"
 import { Workers } from "./Workers.ts"
-import { monotonicMillis } from "./waiting.ts"
 
 /** How long a fetch waits for data: how late a `resume` takes effect at worst. */
 const maxWaitMillis = 250
@@ -174,7 +173,7 @@ export class Engine<E, R> {
   }
 
   private onHeartbeat(): void {
-    const now = monotonicMillis(this.services.clock)
+    const now = Patience.monotonicMillis(this.services.clock)
     const wasStale = now - this.lastHeartbeat >= this.settings.sessionTimeoutMillis
     this.lastHeartbeat = now
     if (!wasStale || this.stopping) return
@@ -196,7 +195,7 @@ export class Engine<E, R> {
     return (
       !this.ended &&
       this.partitions.get(keyOf(partition)) === partition &&
-      monotonicMillis(this.services.clock) - this.lastHeartbeat < this.settings.sessionTimeoutMillis
+      Patience.monotonicMillis(this.services.clock) - this.lastHeartbeat < this.settings.sessionTimeoutMillis
     )
   }
 
@@ -205,7 +204,7 @@ export class Engine<E, R> {
   /** Begins to claim what is assigned and not had. */
   private getMissing(): void {
     const { clock } = this.services
-    const isStale = monotonicMillis(clock) - this.lastHeartbeat >= this.settings.sessionTimeoutMillis
+    const isStale = Patience.monotonicMillis(clock) - this.lastHeartbeat >= this.settings.sessionTimeoutMillis
     if (this.stopping || this.ended || isStale) return
     const missing: Array<Partition> = []
     for (const [key, place] of this.assigned) {

@@ -8,6 +8,7 @@ import {
   Key,
   type OffsetClaimRef,
   OffsetRanges,
+  Patience,
   type StoreError
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type Fiber } from "effect"
@@ -18,7 +19,6 @@ import { type Acquired, acquire, type Reading } from "./acquire.ts"
 import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
-import { retryUntil } from "./waiting.ts"
 
 /** How long handlers that were interrupted may take to end, before their partition is left to its lease. */
 const interruptPatienceMillis = 1_000
@@ -274,10 +274,7 @@ export class Partition implements TopicPartition {
     const { counters, offsets } = this.environment
     const deadline = () => this.lease?.deadline ?? 0
     const completeOffsets = Effect.map(
-      retryUntil(
-        Effect.suspend(() => offsets.complete(this.ref as OffsetClaimRef, settlement.ranges)),
-        deadline
-      ),
+      Patience.retryUntil(() => offsets.complete(this.ref as OffsetClaimRef, settlement.ranges), deadline),
       (answer) => {
         counters.completes++
         if (!OffsetRanges.isEmpty(answer.leaseLost)) {

@@ -16,6 +16,7 @@ import {
   type IdempotencyStoreService,
   InvalidInput,
   type KeyClaimRef,
+  Patience,
   type StoreError
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type Fiber } from "effect"
@@ -24,7 +25,6 @@ import type { RecordClaim } from "../../KafkaConsumer.ts"
 import type { Environment } from "./environment.ts"
 import type { Partition } from "./Partition.ts"
 import type { Settlement } from "./PartitionState.ts"
-import { monotonicMillis, retryUntil, untilWorthAsking } from "./waiting.ts"
 
 /** How many records of a lane are claimed together when their turn comes after a wait. */
 const claimedTogether = 500
@@ -290,10 +290,13 @@ export class PartitionKeys {
     }
     for (const [grant, entries] of byGrant) {
       const ids = entries.map(({ id }) => id)
-      const release = Effect.suspend(() => this.ring.store.release(grant.ref, ids))
+      const release = this.ring.store.release(grant.ref, ids)
       this.run(
         Effect.map(
-          retryUntil(release, () => grant.lease.deadline),
+          Patience.retryUntil(
+            () => release,
+            () => grant.lease.deadline
+          ),
           () => this.shrink(grant, entries)
         )
       )
@@ -324,10 +327,13 @@ export class PartitionKeys {
     const ref: KeyClaimRef = { namespace, claimId: ClaimId.make() }
     const items = entries.map(({ id }) => ({ key: id }))
     return Effect.suspend(() => {
-      const deadline = monotonicMillis(clock) + leaseMillis
+      const deadline = Patience.monotonicMillis(clock) + leaseMillis
       const claim = store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis })
       const claimed = Effect.map(
-        retryUntil(claim, () => deadline),
+        Patience.retryUntil(
+          () => claim,
+          () => deadline
+        ),
         (answers) => {
           if (this.closed) return false
           let grant: Grant | undefined
@@ -418,7 +424,7 @@ export class PartitionKeys {
     const { namespace, store } = this.ring
     const hint = store.awaitSettled(namespace, entry.id)
     const fiber = this.run(
-      Effect.map(untilWorthAsking(hint, entry.attempt++, until), () => {
+      Effect.map(Patience.untilWorthAsking(hint, entry.attempt++, until), () => {
         this.toAsk.push(entry)
         this.askSoon()
       })
@@ -455,7 +461,10 @@ export class PartitionKeys {
           store.complete(grant.ref, items, { retentionMillis: settings.retentionMillis })
         )
         return Effect.map(
-          retryUntil(complete, () => Math.min(partitionDeadline(), grant.lease.deadline)),
+          Patience.retryUntil(
+            () => complete,
+            () => Math.min(partitionDeadline(), grant.lease.deadline)
+          ),
           (answers) => {
             let lost = 0
             for (const answer of answers) if (answer === "LeaseLost") lost++

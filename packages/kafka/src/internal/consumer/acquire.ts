@@ -11,6 +11,7 @@ import {
   type InvalidInput,
   type OffsetClaimRef,
   OffsetRanges,
+  Patience,
   type Protocol,
   type StoreError
 } from "@tidemark/core"
@@ -28,7 +29,6 @@ import {
 } from "../../PositionRules.ts"
 import type { Counters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
-import { monotonicMillis, retryUntil, untilWorthAsking } from "./waiting.ts"
 
 /** What Kafka tells of a partition when it is assigned. */
 export interface Reading {
@@ -60,12 +60,15 @@ export const readKafka = (
   partitions: ReadonlyArray<TopicPartition>
 ): Effect.Effect<ReadonlyArray<Reading>, KafkaError> => {
   const { client, clock, settings } = environment
-  const giveUpAt = monotonicMillis(clock) + settings.sessionTimeoutMillis
+  const giveUpAt = Patience.monotonicMillis(clock) + settings.sessionTimeoutMillis
   const reading = Effect.all([client.committed(settings.groupId, partitions), client.logBounds(partitions)], {
     concurrency: "unbounded"
   })
   return Effect.map(
-    retryUntil(reading, () => giveUpAt),
+    Patience.retryUntil(
+      () => reading,
+      () => giveUpAt
+    ),
     ([commits, logs]) =>
       partitions.map((_, index) => {
         const { offset, metadata } = commits[index]
@@ -93,7 +96,7 @@ export const acquire = (
         const progress = yield* restore(patiently(environment, offsets.progress(stream)))
         const decision = yield* restore(judge(environment, partition, reading, progress))
         const wait = (until: number) =>
-          restore(untilWorthAsking(offsets.awaitRelease(stream), attempt, until))
+          restore(Patience.untilWorthAsking(offsets.awaitRelease(stream), attempt, until))
         if (decision._tag === "AdoptEpoch") {
           const holder = progress?.claims[0]
           if (holder !== undefined) yield* wait(holder.until)
@@ -149,7 +152,7 @@ const claim = (
   Effect.gen(function* () {
     const { clock, counters, offsets, settings } = environment
     const { groupId, leaseMillis, owner } = settings
-    const deadline = monotonicMillis(clock) + leaseMillis
+    const deadline = Patience.monotonicMillis(clock) + leaseMillis
     const wanted = OffsetRanges.openEnded(claimFrom)
     const terms = { claimId: ref.claimId, owner, leaseMillis }
     const answer = yield* patiently(environment, offsets.claim(ref.stream, wanted, terms))
@@ -181,8 +184,11 @@ const patiently = <A, E extends { readonly retriable: boolean }>(
   { clock, settings }: Environment,
   call: Effect.Effect<A, E>
 ): Effect.Effect<A, E> => {
-  const giveUpAt = monotonicMillis(clock) + settings.leaseMillis
-  return retryUntil(call, () => giveUpAt)
+  const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
+  return Patience.retryUntil(
+    () => call,
+    () => giveUpAt
+  )
 }
 
 const giveBack = ({ offsets }: Environment, ref: OffsetClaimRef): Effect.Effect<void> =>
