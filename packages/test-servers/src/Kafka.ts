@@ -1,5 +1,6 @@
 import type { BrokerProcess } from "./internal/BrokerProcess.ts"
-import { dockerAnswers, dockerBroker } from "./internal/dockerBroker.ts"
+import { dockerAnswers } from "./internal/docker.ts"
+import { dockerBroker } from "./internal/dockerBroker.ts"
 import { javaBroker } from "./internal/javaBroker.ts"
 import { FetchFailed, javaVersion, kafkaDistribution } from "./internal/kafkaDistribution.ts"
 import { answers } from "./internal/kafkaReady.ts"

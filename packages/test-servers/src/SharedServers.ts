@@ -2,6 +2,7 @@ import { once } from "node:events"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { findOwnKafka, type KafkaServer, startKafka } from "./Kafka.ts"
+import { findOwnRedis, type RedisServer, startRedis } from "./Redis.ts"
 import { ServerUnavailable } from "./ServerUnavailable.ts"
 
 /** What test files are told of each kind of server. */
@@ -9,6 +10,8 @@ export interface ServerDescriptions {
   readonly kafka: Pick<KafkaServer, "brokers" | "kind">
   /** Nothing is shared: a test starts its own, which is known to be possible. */
   readonly ownKafka: Record<never, never>
+  readonly redis: Pick<RedisServer, "url" | "kind">
+  readonly ownRedis: Record<never, never>
 }
 
 export type ServerKind = keyof ServerDescriptions
@@ -18,15 +21,23 @@ interface StartedServer {
   readonly stop: () => Promise<void>
 }
 
+/** Of servers that each test starts for itself: only finds out whether it could. */
+const startedByTests = async (find: () => Promise<unknown>): Promise<StartedServer> => {
+  await find()
+  return { description: {}, stop: () => Promise.resolve() }
+}
+
 const starts: Record<ServerKind, () => Promise<StartedServer>> = {
   kafka: async () => {
     const { brokers, kind, stop } = await startKafka()
     return { description: { brokers, kind }, stop }
   },
-  ownKafka: async () => {
-    await findOwnKafka()
-    return { description: {}, stop: () => Promise.resolve() }
-  }
+  ownKafka: () => startedByTests(findOwnKafka),
+  redis: async () => {
+    const { kind, stop, url } = await startRedis()
+    return { description: { kind, url }, stop }
+  },
+  ownRedis: () => startedByTests(findOwnRedis)
 }
 
 /** The answer to a test file that asks for a server. */

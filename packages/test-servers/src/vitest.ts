@@ -57,3 +57,29 @@ export const describeWithKafka = (
  */
 export const describeWithOwnKafka = (title: string, body: () => void): Promise<void> =>
   describeWith({ kind: "ownKafka", name: "kafka", missing: {} }, title, body)
+
+/**
+ * A `describe` whose tests run against the Redis of this test run, which is started at the first call. Where there
+ * is none, the tests are skipped and the run says NOT RUN; with `redis` in `TIDEMARK_REQUIRE` the file fails.
+ *
+ * The server may be the user's own: let all keys and channels begin with a `uniqueName`, flush nothing, change no
+ * setting. `body` only registers tests; it may not talk to the server itself.
+ *
+ * @example
+ * await describeWithRedis("RedisStore", ({ url }) => {
+ *   test("remembers what was completed", async () => { ... })
+ * })
+ */
+export const describeWithRedis = (
+  title: string,
+  body: (redis: ServerDescriptions["redis"]) => void
+): Promise<void> =>
+  describeWith({ kind: "redis", name: "redis", missing: { url: "", kind: "given" } }, title, body)
+
+/**
+ * A `describe` for tests that kill, pause, fill or configure a server, each of which starts its own with
+ * `startOwnRedis`. Where none can be started, it skips and fails as `describeWithRedis` does, whether or not
+ * `REDIS_URL` is set.
+ */
+export const describeWithOwnRedis = (title: string, body: () => void): Promise<void> =>
+  describeWith({ kind: "ownRedis", name: "redis", missing: {} }, title, body)

@@ -1,12 +1,11 @@
 import { mkdtempSync, rmSync } from "node:fs"
-import { connect } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Kafka, logLevel } from "kafkajs"
 import { afterEach, beforeEach, expect, test, vi } from "vitest"
 import { startOwnKafka } from "../src/index.ts"
 import { describeWithOwnKafka } from "../src/vitest.ts"
-import { expectNothingLeft, processesOf, startProgram } from "./remains.ts"
+import { accepts, expectNothingLeft, processesOf, startProgram } from "./remains.ts"
 
 let folder: string
 
@@ -19,14 +18,6 @@ afterEach(() => {
   vi.unstubAllEnvs()
   rmSync(folder, { recursive: true, force: true })
 })
-
-const accepts = (address: string): Promise<boolean> => {
-  const [host, port] = address.split(":") as [string, string]
-  const socket = connect({ host, port: Number(port) })
-  return new Promise<boolean>((resolve) => {
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(false))
-  }).finally(() => socket.destroy())
-}
 
 await describeWithOwnKafka("a broker of one's own", () => {
   test("keeps its address and its data through a kill, and leaves nothing when it is stopped", async () => {

@@ -1,12 +1,16 @@
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
-import { ServerUnavailable, startKafka, startOwnKafka } from "../src/index.ts"
+import { ServerUnavailable, startKafka, startOwnKafka, startOwnRedis, startRedis } from "../src/index.ts"
 import { exec } from "../src/internal/exec.ts"
+import { findRedisProgram } from "../src/internal/redisProgram.ts"
 
-const line = "KAFKA (no Java 17, no Docker engine, KAFKA_BROKERS not set)"
+const lines = {
+  kafka: "KAFKA (no Java 17, no Docker engine, KAFKA_BROKERS not set)",
+  redis: "REDIS (no redis-server, no Docker engine, REDIS_URL not set)"
+}
 
 let folder: string
 
@@ -15,6 +19,7 @@ beforeEach(() => {
   vi.stubEnv("PATH", folder)
   vi.stubEnv("JAVA_HOME", undefined)
   vi.stubEnv("KAFKA_BROKERS", undefined)
+  vi.stubEnv("REDIS_URL", undefined)
   vi.stubEnv("TIDEMARK_REQUIRE", undefined)
 })
 
@@ -23,47 +28,80 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-describe("a machine without Java and Docker", () => {
-  test("is told what is missing", async () => {
-    const error = await startKafka().catch((error: unknown) => error)
+describe("a machine without any server", () => {
+  test.for([
+    ["kafka", startKafka],
+    ["redis", startRedis]
+  ] as const)("is told what is missing: %s", async ([kind, start]) => {
+    const error = await start().catch((error: unknown) => error)
     expect(error).toBeInstanceOf(ServerUnavailable)
-    expect(error).toHaveProperty("message", line)
+    expect(error).toHaveProperty("message", lines[kind])
   })
 
-  test("has no broker of one's own, even where KAFKA_BROKERS is set", async () => {
+  test("has none of one's own, even where KAFKA_BROKERS and REDIS_URL are set", async () => {
     vi.stubEnv("KAFKA_BROKERS", "127.0.0.1:1")
+    vi.stubEnv("REDIS_URL", "redis://127.0.0.1:1")
     await expect(startOwnKafka()).rejects.toThrow("KAFKA of a test's own (no Java 17, no Docker engine)")
+    await expect(startOwnRedis()).rejects.toThrow("REDIS of a test's own (no redis-server, no Docker engine)")
   })
 })
 
-test("brokers that do not answer are named, not passed over", async () => {
-  vi.stubEnv("KAFKA_BROKERS", "127.0.0.1:1, 127.0.0.1:2")
-  await expect(startKafka()).rejects.toThrow(
-    'KAFKA_BROKERS is "127.0.0.1:1, 127.0.0.1:2", but no broker answers there'
-  )
+describe("a server that is given and does not answer is named, not passed over", () => {
+  test("of KAFKA_BROKERS", async () => {
+    vi.stubEnv("KAFKA_BROKERS", "127.0.0.1:1, 127.0.0.1:2")
+    await expect(startKafka()).rejects.toThrow(
+      'KAFKA_BROKERS is "127.0.0.1:1, 127.0.0.1:2", but no broker answers there'
+    )
+  })
+
+  test("of REDIS_URL, without its password", async () => {
+    vi.stubEnv("REDIS_URL", "redis://reader:secret@127.0.0.1:1/2")
+    const message = 'REDIS_URL is "redis://***@127.0.0.1:1/2", but no Redis answers there'
+    await expect(startRedis()).rejects.toThrow(message)
+  })
 })
 
-describe("a test run without Kafka", () => {
+describe("the Redis program", () => {
+  /** A program on the path that prints a version. */
+  const install = (command: string, prints: string) =>
+    writeFileSync(join(folder, command), `#!/bin/sh\necho '${prints}'\n`, { mode: 0o755 })
+
+  test("may be Valkey's", async () => {
+    install("valkey-server", "Valkey server v=8.1.4 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64")
+    expect(await findRedisProgram()).toEqual({ command: "valkey-server" })
+  })
+
+  test("is passed over where it is too old, and that is said", async () => {
+    install("redis-server", "Redis server v=5.0.14 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64")
+    expect(await findRedisProgram()).toEqual({ missing: "redis-server is 5.0, 6.2 is needed" })
+    install("valkey-server", "Valkey server v=10.0.0 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64")
+    expect(await findRedisProgram()).toEqual({ command: "valkey-server" })
+  })
+})
+
+describe("a test run without servers", () => {
   const run = () => {
     vi.stubEnv("TIDEMARK_NOT_RUN_FILE", join(folder, "not-run"))
     const vitest = fileURLToPath(new URL("../vitest.mjs", import.meta.resolve("vitest")))
-    const root = fileURLToPath(new URL("withoutKafka", import.meta.url))
+    const root = fileURLToPath(new URL("withoutServers", import.meta.url))
     return exec(process.execPath, [vitest, "run", "--root", root, "--no-color"], 60_000)
   }
 
-  test("skips what needs it, never counts it as passed, and says NOT RUN", async () => {
+  test("skips what needs them, never counts it as passed, and says NOT RUN", async () => {
     const { succeeded, output } = await run()
-    expect(output).toContain("1 skipped")
+    expect(output).toContain("2 skipped")
     expect(output).not.toContain("passed")
-    expect(output).toContain(`NOT RUN: ${line}`)
-    expect(readFileSync(join(folder, "not-run"), "utf8")).toBe(`${line}\n`)
+    const notRun = readFileSync(join(folder, "not-run"), "utf8").trimEnd().split("\n")
+    expect(notRun.toSorted()).toEqual([lines.kafka, lines.redis])
+    for (const line of notRun) expect(output).toContain(`NOT RUN: ${line}`)
     expect(succeeded).toBe(true)
   })
 
-  test("fails where Kafka is required", async () => {
-    vi.stubEnv("TIDEMARK_REQUIRE", "redis,kafka")
+  test.for(["kafka", "redis"] as const)("fails where it is required: %s", async (kind) => {
+    vi.stubEnv("TIDEMARK_REQUIRE", `sqlite,${kind}`)
     const { succeeded, output } = await run()
-    expect(output).toContain(`TIDEMARK_REQUIRE names kafka, which cannot be had here: ${line}`)
+    expect(output).toContain(`TIDEMARK_REQUIRE names ${kind}, which cannot be had here: ${lines[kind]}`)
+    expect(output).toContain("1 skipped")
     expect(succeeded).toBe(false)
   })
 })

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
 import { readdirSync } from "node:fs"
+import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
 import { expect } from "vitest"
 import { exec } from "../src/internal/exec.ts"
@@ -23,4 +24,13 @@ export const startProgram = async (name: string, args: ReadonlyArray<string>): P
   const program = fork(file, args, { execArgv: [], stdio: ["ignore", "ignore", "ignore", "ipc"] })
   await once(program, "message")
   return program
+}
+
+/** Whether somebody listens there. */
+export const accepts = (address: string): Promise<boolean> => {
+  const [host, port] = address.split(":") as [string, string]
+  const socket = connect({ host, port: Number(port) })
+  return new Promise<boolean>((resolve) => {
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false))
+  }).finally(() => socket.destroy())
 }

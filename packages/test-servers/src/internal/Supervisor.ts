@@ -15,12 +15,16 @@ export interface Will {
   readonly farewell?: Program
 }
 
+/** Ends the program as a power cut would; stops it where it stands; lets it go on. */
+type ServerSignal = "SIGKILL" | "SIGSTOP" | "SIGCONT"
+
 export type SupervisorOrder =
   | { readonly type: "run"; readonly command: string; readonly args: Array<string>; readonly logFile: string }
-  | { readonly type: "kill" }
+  | { readonly type: "signal"; readonly signal: ServerSignal }
 
 export type SupervisorReport =
   | { readonly type: "started"; readonly pid: number }
+  | { readonly type: "signalled" }
   | { readonly type: "exited"; readonly reason: string }
 
 /** A running program. */
@@ -39,6 +43,10 @@ export interface Supervisor {
   readonly runToEnd: (program: Program, logFile: string) => Promise<string>
   /** Kills the program with SIGKILL, and resolves when it has ended. */
   readonly kill: () => Promise<void>
+  /** Stops the program where it stands, as a machine that hangs would: its connections stay open. */
+  readonly pause: () => Promise<void>
+  /** Lets a paused program go on. */
+  readonly resume: () => Promise<void>
   /** Kills the program, carries out the will, and resolves when the supervisor itself is gone. Idempotent. */
   readonly end: () => Promise<void>
 }
@@ -83,6 +91,7 @@ export const supervise = async (will: Will): Promise<Supervisor> => {
             running = { pid: report.pid, exited: exited.promise }
             return resolve(running)
           }
+          if (report.type === "signalled") return
           child.off("message", onReport)
           running = undefined
           exited.resolve(report.reason)
@@ -101,6 +110,22 @@ export const supervise = async (will: Will): Promise<Supervisor> => {
         })
       })
     )
+  const signal = (name: ServerSignal) =>
+    hold(
+      new Promise<void>((resolve, reject) => {
+        const onReport = (report: SupervisorReport) => {
+          if (report.type !== "signalled") return
+          child.off("message", onReport)
+          resolve()
+        }
+        child.on("message", onReport)
+        gone.then(() => resolve())
+        const order: SupervisorOrder = { type: "signal", signal: name }
+        child.send(order, (error) => {
+          if (error !== null) reject(error)
+        })
+      })
+    )
   return {
     pid: child.pid as number,
     run,
@@ -108,9 +133,11 @@ export const supervise = async (will: Will): Promise<Supervisor> => {
     kill: async () => {
       const current = running
       if (current === undefined) return
-      child.send({ type: "kill" } satisfies SupervisorOrder)
+      await signal("SIGKILL")
       await hold(current.exited)
     },
+    pause: () => signal("SIGSTOP"),
+    resume: () => signal("SIGCONT"),
     end: () => {
       if (child.connected) child.disconnect()
       return hold(gone)

@@ -41,8 +41,9 @@ const end = () => {
 }
 
 process.on("message", (order: SupervisorOrder) => {
-  if (order.type === "run") run(order)
-  else server?.kill("SIGKILL")
+  if (order.type === "run") return run(order)
+  server?.kill(order.signal)
+  report({ type: "signalled" })
 })
 process.once("disconnect", end)
 process.once("SIGTERM", end)

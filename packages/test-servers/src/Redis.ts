@@ -1,0 +1,107 @@
+import { dockerAnswers } from "./internal/docker.ts"
+import { dockerRedis } from "./internal/dockerRedis.ts"
+import { type RedisProcess, type RedisProcessOptions, redisUrl } from "./internal/RedisProcess.ts"
+import { findRedisProgram, startRedisProgram } from "./internal/redisProgram.ts"
+import { answersPing } from "./internal/redisReady.ts"
+import { ServerUnavailable } from "./ServerUnavailable.ts"
+
+/** A Redis that answers. */
+export interface RedisServer extends AsyncDisposable {
+  /** `redis://127.0.0.1:15731`, with the password if it asks for one. */
+  readonly url: string
+  /** Whose it is: of `REDIS_URL`, or our own, as a program of this machine or in Docker. */
+  readonly kind: "given" | "program" | "docker"
+  /** Ends a server of our own and removes its data; leaves a given one alone. Idempotent. */
+  readonly stop: () => Promise<void>
+}
+
+/** How a server of a test's own is started. */
+export interface OwnRedisOptions {
+  /**
+   * Keeps what was acknowledged through `kill` and `restart`. By default a server that is restarted is empty.
+   */
+  readonly appendonly?: boolean
+  /** Lines of `redis.conf`: `{ requirepass: "secret", maxmemory: "20mb", "maxmemory-policy": "allkeys-lru" }`. */
+  readonly config?: Readonly<Record<string, string>>
+}
+
+/** A server of our own that nobody else uses, with nothing on it. */
+export interface OwnRedisServer extends RedisServer, RedisProcess {
+  readonly kind: "program" | "docker"
+}
+
+const own = (
+  kind: "program" | "docker",
+  process: RedisProcess,
+  options: RedisProcessOptions
+): OwnRedisServer => ({
+  ...process,
+  url: redisUrl(process.address, options),
+  kind,
+  [Symbol.asyncDispose]: process.stop
+})
+
+const withoutPassword = (url: string): string => url.replace(/\/\/.*@/, "//***@")
+
+const given = async (url: string): Promise<RedisServer> => {
+  try {
+    await answersPing(url)
+  } catch (error) {
+    const message = `REDIS_URL is "${withoutPassword(url)}", but no Redis answers there: unset it, or start that server`
+    throw new Error(message, { cause: error })
+  }
+  const stop = () => Promise.resolve()
+  return { url, kind: "given", stop, [Symbol.asyncDispose]: stop }
+}
+
+type Start = (options?: OwnRedisOptions) => Promise<OwnRedisServer>
+
+/** Finds the way to a server of our own, without starting one. */
+const findOwn = async (server: string, reasons: ReadonlyArray<string>): Promise<Start> => {
+  const program = await findRedisProgram()
+  if ("command" in program) {
+    return async ({ appendonly = false, config = {} } = {}) =>
+      own("program", await startRedisProgram(program, { appendonly, config }), { appendonly, config })
+  }
+  if (await dockerAnswers()) {
+    return async ({ appendonly = false, config = {} } = {}) =>
+      own("docker", await dockerRedis({ appendonly, config }), { appendonly, config })
+  }
+  throw new ServerUnavailable(server, [program.missing, "no Docker engine", ...reasons])
+}
+
+/**
+ * Finds or starts a Redis for tests, benchmarks and load tests: the server of `REDIS_URL` if that is set; else
+ * `redis-server` or `valkey-server` on the path; else Redis' image in Docker. One of our own keeps nothing on disk,
+ * is ready in a fifth of a second and ends with this process, however that ends; it keeps no event loop alive.
+ *
+ * Rejects with `ServerUnavailable` where no way leads to a server, and with a plain error where one should have
+ * started and did not.
+ *
+ * @example
+ * await using redis = await startRedis()
+ * const client = new Redis(redis.url)
+ */
+export const startRedis = async (): Promise<RedisServer> => {
+  const url = process.env.REDIS_URL
+  if (url) return given(url)
+  const start = await findOwn("REDIS", ["REDIS_URL not set"])
+  return start()
+}
+
+/** Rejects with `ServerUnavailable` where `startOwnRedis` would. */
+export const findOwnRedis = () => findOwn("REDIS of a test's own", [])
+
+/**
+ * Starts a server that nobody else uses, for a test that kills, pauses, fills or configures it; `REDIS_URL` is not
+ * looked at. Rejects as `startRedis` does.
+ *
+ * @example
+ * await using redis = await startOwnRedis({ appendonly: true, config: { maxmemory: "20mb" } })
+ * await redis.kill()
+ * await redis.restart()
+ */
+export const startOwnRedis = async (options?: OwnRedisOptions): Promise<OwnRedisServer> => {
+  const start = await findOwnRedis()
+  return start(options)
+}

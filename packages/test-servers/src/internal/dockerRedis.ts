@@ -1,0 +1,51 @@
+import { mkdtemp } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createContainer } from "./docker.ts"
+import { freePorts } from "./ports.ts"
+import {
+  commonConfig,
+  type RedisProcess,
+  type RedisProcessOptions,
+  redisUrl,
+  startTimeoutMillis
+} from "./RedisProcess.ts"
+import { answersPing, eventually } from "./redisReady.ts"
+
+const image = "redis:7.2-alpine"
+
+/** `--save "" --appendonly no`: each value of a setting is a word of its own. */
+const asWords = (config: Record<string, string>): Array<string> =>
+  Object.entries(config).flatMap(([name, value]) => [
+    `--${name}`,
+    ...value.split(" ").map((word) => (word === '""' ? "" : word))
+  ])
+
+/** Starts Redis in a container, which the supervisor removes. */
+export const dockerRedis = async (options: RedisProcessOptions): Promise<RedisProcess> => {
+  const [port] = await freePorts(1)
+  const address = `127.0.0.1:${port}`
+  const container = await createContainer({
+    prefix: "tidemark-redis",
+    folder: await mkdtemp(join(tmpdir(), "tidemark-redis-")),
+    image,
+    options: ["--publish", `${address}:6379`],
+    args: ["redis-server", ...asWords(commonConfig(options))],
+    startTimeoutMillis
+  })
+  const url = redisUrl(address, options)
+  const start = async () => {
+    const { exited } = await container.start()
+    const what = `a server answers at ${address}`
+    await eventually({ what, condition: () => answersPing(url), exited, timeoutMillis: startTimeoutMillis })
+  }
+  try {
+    await start()
+  } catch (error) {
+    const log = await container.log()
+    await container.end()
+    throw new Error(`Redis did not start in Docker: ${String(error)}\n${log}`, { cause: error })
+  }
+  const { end, kill, pause, resume } = container
+  return { address, kill, restart: start, pause, resume, stop: end }
+}

@@ -1,0 +1,89 @@
+import { mkdtemp, readFile, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { exec, tail } from "./exec.ts"
+import { freePorts } from "./ports.ts"
+import {
+  commonConfig,
+  type RedisProcess,
+  type RedisProcessOptions,
+  redisUrl,
+  startTimeoutMillis
+} from "./RedisProcess.ts"
+import { answersPing, eventually } from "./redisReady.ts"
+import { supervise } from "./Supervisor.ts"
+
+/** What `RedisStore` needs. */
+const neededVersion = "6.2"
+
+/** A program on the path that is a Redis server: `redis-server`, or `valkey-server`. */
+export interface RedisProgram {
+  readonly command: string
+}
+
+/** `Redis server v=7.0.15 sha=...` and `Valkey server v=8.1.1 sha=...` */
+const versionOf = (output: string): string | undefined => / v=(\d+\.\d+)/.exec(output)?.[1]
+
+const isEnough = (version: string): boolean =>
+  neededVersion.localeCompare(version, "en", { numeric: true }) <= 0
+
+/** The first of the two on the path that is new enough, or why there is none. */
+export const findRedisProgram = async (): Promise<RedisProgram | { readonly missing: string }> => {
+  let tooOld: string | undefined
+  for (const command of ["redis-server", "valkey-server"]) {
+    const { succeeded, output } = await exec(command, ["--version"], 10_000)
+    const version = succeeded ? versionOf(output) : undefined
+    if (version === undefined) continue
+    if (isEnough(version)) return { command }
+    tooOld ??= `${command} is ${version}, ${neededVersion} is needed`
+  }
+  return { missing: tooOld ?? "no redis-server" }
+}
+
+const configFile = (config: Record<string, string>): string =>
+  Object.entries(config)
+    .map(([name, value]) => `${name} ${value}\n`)
+    .join("")
+
+const portsTaken = /Address already in use/
+
+/** Starts a program in a temporary folder. Another process may take the port first: then with another. */
+export const startRedisProgram = async (
+  program: RedisProgram,
+  options: RedisProcessOptions,
+  choosePort: () => Promise<number> = async () => (await freePorts(1))[0] as number,
+  attemptsLeft = 3
+): Promise<RedisProcess> => {
+  const folder = await mkdtemp(join(tmpdir(), "tidemark-redis-"))
+  const supervisor = await supervise({ folder })
+  const logFile = join(folder, "redis.log")
+  try {
+    const port = await choosePort()
+    const address = `127.0.0.1:${port}`
+    const file = join(folder, "redis.conf")
+    const own = {
+      bind: "127.0.0.1",
+      port: String(port),
+      dir: JSON.stringify(folder),
+      // The command line keeps naming the folder, by which a person finds whose server it is.
+      "set-proc-title": "no"
+    }
+    await writeFile(file, configFile({ ...own, ...commonConfig(options) }))
+    const url = redisUrl(address, options)
+    const start = async () => {
+      const { exited } = await supervisor.run({ command: program.command, args: [file] }, logFile)
+      const what = `a server answers at ${address}`
+      await eventually({ what, condition: () => answersPing(url), exited, timeoutMillis: startTimeoutMillis })
+    }
+    await start()
+    const { end, kill, pause, resume } = supervisor
+    return { address, kill, restart: start, pause, resume, stop: end }
+  } catch (error) {
+    const log = await readFile(logFile, "utf8").catch(() => "it wrote no log")
+    await supervisor.end()
+    if (portsTaken.test(log) && attemptsLeft > 1) {
+      return startRedisProgram(program, options, choosePort, attemptsLeft - 1)
+    }
+    throw new Error(`${program.command} did not start: ${String(error)}\n${tail(log, 10)}`, { cause: error })
+  }
+}
