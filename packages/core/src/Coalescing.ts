@@ -19,6 +19,11 @@ export interface CoalescingOptions<Request, Answer, E> {
   readonly maxItems: number
   /** How many groups may be under way at a time. Default: 1. */
   readonly concurrency?: number
+  /**
+   * `true`: a group leaves when all who run at this moment have had their turn, which costs no time. For a `run` that
+   * works without waiting: nobody else could call while it does. Default: the first call leaves at once.
+   */
+  readonly afterTurn?: boolean
 }
 
 interface Waiting<Request, Answer, E> {
@@ -39,12 +44,13 @@ export const make = <Request, Answer, E>(
   options: CoalescingOptions<Request, Answer, E>
 ): Effect.Effect<(request: Request) => Effect.Effect<Answer, E>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { run, sizeOf = () => 1, maxItems, concurrency = 1 } = options
+    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false } = options
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
     let queue: Array<Waiting<Request, Answer, E>> = []
     const underWay = new Set<ReturnType<typeof startGroup>>()
     let closed = false
+    let turnEnds = false
 
     const nextGroup = (): ReadonlyArray<Waiting<Request, Answer, E>> => {
       let size = 0
@@ -63,20 +69,32 @@ export const make = <Request, Answer, E>(
       fork(Effect.suspend(() => run(group.map(({ request }) => request))))
 
     const startGroups = (): void => {
-      while (queue.length > 0 && underWay.size < concurrency && !closed) {
+      while (queue.length > 0 && underWay.size < concurrency && !closed && !turnEnds) {
         const group = nextGroup()
         const fiber = startGroup(group)
         underWay.add(fiber)
         fiber.addObserver((exit) => {
           underWay.delete(fiber)
           // before they are answered, so that the next group does not wait for what they do with it
-          startGroups()
+          startNext()
           for (let index = 0; index < group.length; index++) {
             group[index].settle(Exit.isSuccess(exit) ? exit.value[index] : Exit.failCause(exit.cause))
           }
         })
       }
     }
+
+    const startNext = afterTurn
+      ? (): void => {
+          if (turnEnds || queue.length === 0) return
+          turnEnds = true
+          // not a microtask: callers who always come again would keep timers and sockets from their turn
+          setImmediate(() => {
+            turnEnds = false
+            startGroups()
+          })
+        }
+      : (): void => startGroups()
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
@@ -95,7 +113,7 @@ export const make = <Request, Answer, E>(
         if (closed) return resume(Effect.interrupt)
         const waiting = { request, settle: (exit: Exit.Exit<Answer, E>) => resume(exit) }
         queue.push(waiting)
-        startGroups()
+        startNext()
         return Effect.sync(() => {
           const at = queue.indexOf(waiting)
           if (at >= 0) queue.splice(at, 1)

@@ -49,6 +49,29 @@ describe("Coalescing", () => {
     })
   )
 
+  it.effect("after a turn: gathers all who run at that moment, for a store that works without waiting", () =>
+    Effect.gen(function* () {
+      const groups: Array<ReadonlyArray<number>> = []
+      const ask = yield* Coalescing.make<number, number, never>({
+        maxItems: 3,
+        afterTurn: true,
+        run: (requests) =>
+          Effect.sync(() => {
+            groups.push(requests)
+            return requests.map((request) => Exit.succeed(-request))
+          })
+      })
+      // no time passes: TestClock stands still
+      const twice = (request: number) => Effect.andThen(ask(request), ask(request + 10))
+      expect(yield* Effect.forEach([1, 2, 3, 4], twice, { concurrency: "unbounded" })).toEqual([
+        -11, -12, -13, -14
+      ])
+      // four at a time, in groups of at most three
+      expect(groups.map((group) => group.length)).toEqual([3, 3, 2])
+      expect(yield* ask(5)).toBe(-5)
+    })
+  )
+
   it.effect("gives each call its own failure, and all of a group that fails the same", () =>
     Effect.gen(function* () {
       const { answer, groups, start } = yield* slowStore()

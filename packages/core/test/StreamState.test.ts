@@ -1,4 +1,4 @@
-import { OffsetRanges, Protocol } from "@tidemark/core"
+import { OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { NaiveStream, tail } from "./naiveStream.ts"
@@ -39,6 +39,7 @@ type Command =
   | { readonly verb: "rewind"; readonly to: number }
   | { readonly verb: "skip"; readonly offsets: ReadonlyArray<number> }
   | { readonly verb: "wait"; readonly millis: number }
+  | { readonly verb: "restore" }
 
 const command: fc.Arbitrary<Command> = fc.oneof(
   {
@@ -66,8 +67,17 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({ verb: fc.constant("wait" as const), millis: fc.integer({ min: 1, max: 120 }) })
-  }
+  },
+  { weight: 2, arbitrary: fc.constant({ verb: "restore" as const }) }
 )
+
+/** The stream as a store would read it again. */
+const restored = (state: Protocol.StreamState): Protocol.StreamState => {
+  const { snapshot } = state
+  if (snapshot === undefined) return new Protocol.StreamState(state.token)
+  const completed = OffsetSet.fromRanges(snapshot.completed.toRanges(), snapshot.completed.origin)
+  return Protocol.StreamState.restore({ ...snapshot, completed })
+}
 
 /** Does one command on both, and compares what they answer. */
 const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, now: number): void => {
@@ -113,6 +123,7 @@ const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, 
       real.skip(toRanges(command.offsets))
       return
     case "wait":
+    case "restore":
   }
 }
 
@@ -139,11 +150,12 @@ describe("StreamState", () => {
   it("answers as the words of the invariants say, whatever is asked in whatever order", () => {
     fc.assert(
       fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
-        const real = new Protocol.StreamState()
+        let real = new Protocol.StreamState()
         const model = new NaiveStream()
         let now = 1_000
         for (const next of commands) {
           if (next.verb === "wait") now += next.millis
+          if (next.verb === "restore") real = restored(real)
           step(real, model, next, now)
           compareState(real, model, now)
         }

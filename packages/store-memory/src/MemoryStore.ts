@@ -9,11 +9,11 @@ import {
   type Policies,
   type Protocol,
   Settings,
-  StoreError
+  StoreError,
+  Wakeups
 } from "@tidemark/core"
 import { Clock, type Config, Context, Effect, Latch, Layer } from "effect"
 import { MemoryCore, type MemoryStats } from "./MemoryCore.ts"
-import { Wakeups } from "./Wakeups.ts"
 
 /**
  * How many idempotency keys are remembered, how long, and what happens when there is no room. Positions have no

@@ -65,9 +65,23 @@ export interface Progress {
   readonly claims: ReadonlyArray<LiveClaim>
 }
 
-interface StreamClaim extends ClaimRecord {
+/** A claim as a stream remembers it. */
+export interface StreamClaimRecord extends ClaimRecord {
   readonly requested: OffsetRanges.OffsetRanges
   /** What was granted and not given back. What of it is completed, the stream's completed set tells. */
+  readonly held: OffsetRanges.OffsetRanges
+}
+
+/** All that a stream is, for stores that keep it outside of memory. */
+export interface StreamSnapshot {
+  /** The completed offsets, with their origin. */
+  readonly completed: OffsetSet.OffsetSet
+  readonly epoch: number
+  readonly lastToken: number
+  readonly claims: ReadonlyArray<StreamClaimRecord>
+}
+
+interface StreamClaim extends StreamClaimRecord {
   held: OffsetRanges.OffsetRanges
   /** How many offsets of `held` are not completed; `Infinity` for an open-ended claim. */
   remaining: number
@@ -84,10 +98,30 @@ export class StreamState {
   private readonly claims = new ClaimList<StreamClaim>()
 
   /** @param tokenFloor - the last token that this stream may have given out in an earlier life. */
-  constructor(tokenFloor = 0) {
-    this.completed = OffsetSet.make(0)
+  constructor(tokenFloor = 0, completed: OffsetSet.OffsetSet = OffsetSet.make(0)) {
+    this.completed = completed
     this.started = false
     this.lastToken = tokenFloor
+  }
+
+  /** A stream as it was when the snapshot was taken, whose set of completed offsets becomes its own. */
+  static restore({ completed, epoch, lastToken, claims }: StreamSnapshot): StreamState {
+    const state = new StreamState(lastToken, completed)
+    state.started = true
+    state.epoch = epoch
+    for (const claim of claims) {
+      const { claimId, owner, token, leaseMillis, until, requested, held } = claim
+      const remaining = undoneSize(completed.subtractFrom(held))
+      state.claims.add({ claimId, owner, token, leaseMillis, until, requested, held, remaining, at: -1 })
+    }
+    return state
+  }
+
+  /** All that the stream is, to be read and not changed; `undefined` where nothing was ever claimed of it. */
+  get snapshot(): StreamSnapshot | undefined {
+    if (!this.started) return undefined
+    const { completed, epoch, lastToken } = this
+    return { completed, epoch, lastToken, claims: this.claims.all }
   }
 
   get token(): number {
@@ -137,7 +171,7 @@ export class StreamState {
       until,
       requested: ranges,
       held: granted,
-      remaining: OffsetRanges.isOpenEnded(granted) ? Number.POSITIVE_INFINITY : OffsetRanges.size(granted),
+      remaining: undoneSize(granted),
       at: -1
     })
     return { granted, token, until, completed: present, held }
@@ -172,9 +206,7 @@ export class StreamState {
       return
     }
     claim.held = held
-    claim.remaining = OffsetRanges.isOpenEnded(remaining)
-      ? Number.POSITIVE_INFINITY
-      : OffsetRanges.size(remaining)
+    claim.remaining = undoneSize(remaining)
   }
 
   /** @returns until when, or `undefined` where the lease is lost. */
@@ -305,6 +337,9 @@ export class StreamState {
     }
   }
 }
+
+const undoneSize = (ranges: OffsetRanges.OffsetRanges): number =>
+  OffsetRanges.isOpenEnded(ranges) ? Number.POSITIVE_INFINITY : OffsetRanges.size(ranges)
 
 const withoutHeld = (
   ranges: OffsetRanges.OffsetRanges,

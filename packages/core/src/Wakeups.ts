@@ -1,12 +1,26 @@
 import { Effect } from "effect"
 
-/** Who waits for what: a hint to ask again, and no more. Costs nothing while nobody waits. */
+/**
+ * Who waits for what within this process: what a store's `awaitRelease` and `awaitSettled` are made of. A hint to ask
+ * again, and no more. Costs nothing while nobody waits.
+ *
+ * @example
+ * const wakeups = new Wakeups()
+ * const awaitRelease = (stream: string) => wakeups.wait(stream, () => isFree(stream))
+ * // and wherever something of the stream is given back:
+ * wakeups.wake(stream)
+ */
 export class Wakeups {
   private readonly waiters = new Map<string, Set<() => void>>()
 
   /** Whether anybody waits for anything. */
   get any(): boolean {
     return this.waiters.size > 0
+  }
+
+  /** What is waited for. */
+  get names(): ReadonlyArray<string> {
+    return [...this.waiters.keys()]
   }
 
   /** Succeeds at the next `wake` of that name, or at once where `ready` says that there is nothing to wait for. */
@@ -27,6 +41,7 @@ export class Wakeups {
     })
   }
 
+  /** Wakes all who wait for that name; who waits again from then on is not meant. */
   wake(name: string): void {
     const waiters = this.waiters.get(name)
     if (waiters === undefined) return
