@@ -7,4 +7,5 @@ export {
   startRedis
 } from "./Redis.ts"
 export { ServerUnavailable } from "./ServerUnavailable.ts"
+export { startTcpProxy, type TcpProxy } from "./TcpProxy.ts"
 export { uniqueName } from "./uniqueName.ts"
