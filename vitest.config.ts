@@ -9,6 +9,7 @@ const projects = {
   core: "packages/core",
   "store-memory": "packages/store-memory",
   kafka: "packages/kafka",
+  testkit: "packages/testkit",
   "test-servers": "packages/test-servers",
   bench: "packages/bench",
   demo: "examples/demo",

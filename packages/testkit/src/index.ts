@@ -1,0 +1,15 @@
+/**
+ * The contract of a tidemark store as data, for any test runner; `@tidemark/testkit/vitest` has it as vitest suites.
+ */
+export {
+  type Check,
+  ContractBroken,
+  type Invariant,
+  invariants,
+  type Outcome
+} from "./Check.ts"
+export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
+export { type LockSubject, lockChecks } from "./checks/lock.ts"
+export { offsetStoreChecks } from "./checks/offsetStore.ts"
+export { type Described, makeRunner, type Runner, runChecks } from "./Runner.ts"
+export { type Opening, openLayer, type StoreClock, type StoreTime, type Subject } from "./Subject.ts"
