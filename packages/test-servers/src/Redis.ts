@@ -1,7 +1,12 @@
 import { dockerAnswers } from "./internal/docker.ts"
 import { dockerRedis } from "./internal/dockerRedis.ts"
-import { type RedisProcess, type RedisProcessOptions, redisUrl } from "./internal/RedisProcess.ts"
-import { findRedisProgram, startRedisProgram } from "./internal/redisProgram.ts"
+import {
+  commonConfig,
+  type RedisProcess,
+  type RedisProcessOptions,
+  redisUrl
+} from "./internal/RedisProcess.ts"
+import { findRedisProgram, type RedisProgram, startRedisProgram } from "./internal/redisProgram.ts"
 import { answersPing } from "./internal/redisReady.ts"
 import { ServerUnavailable } from "./ServerUnavailable.ts"
 
@@ -30,16 +35,23 @@ export interface OwnRedisServer extends RedisServer, RedisProcess {
   readonly kind: "program" | "docker"
 }
 
-const own = (
+/** A process of ours as a server of a test's own. */
+export const own = (
   kind: "program" | "docker",
   process: RedisProcess,
-  options: RedisProcessOptions
+  config: RedisProcessOptions["config"]
 ): OwnRedisServer => ({
   ...process,
-  url: redisUrl(process.address, options),
+  url: redisUrl(process.address, config),
   kind,
   [Symbol.asyncDispose]: process.stop
 })
+
+/** `host:port` in two, as clients and commands want it. */
+export const hostAndPort = (address: string): { readonly host: string; readonly port: number } => {
+  const [host, port] = address.split(":") as [string, string]
+  return { host, port: Number(port) }
+}
 
 const withoutPassword = (url: string): string => url.replace(/\/\/.*@/, "//***@")
 
@@ -61,11 +73,15 @@ const findOwn = async (server: string, reasons: ReadonlyArray<string>): Promise<
   const program = await findRedisProgram()
   if ("command" in program) {
     return async ({ appendonly = false, config = {} } = {}) =>
-      own("program", await startRedisProgram(program, { appendonly, config }), { appendonly, config })
+      own(
+        "program",
+        await startRedisProgram(program, { config: commonConfig({ appendonly, config }) }),
+        config
+      )
   }
   if (await dockerAnswers()) {
     return async ({ appendonly = false, config = {} } = {}) =>
-      own("docker", await dockerRedis({ appendonly, config }), { appendonly, config })
+      own("docker", await dockerRedis({ appendonly, config }), config)
   }
   throw new ServerUnavailable(server, [program.missing, "no Docker engine", ...reasons])
 }
@@ -104,4 +120,11 @@ export const findOwnRedis = () => findOwn("REDIS of a test's own", [])
 export const startOwnRedis = async (options?: OwnRedisOptions): Promise<OwnRedisServer> => {
   const start = await findOwnRedis()
   return start(options)
+}
+
+/** For servers that know each other, which are not started in Docker. Rejects with `ServerUnavailable`. */
+export const findRedisPrograms = async (): Promise<RedisProgram> => {
+  const program = await findRedisProgram()
+  if ("command" in program) return program
+  throw new ServerUnavailable("REDIS-CLUSTER", [program.missing])
 }

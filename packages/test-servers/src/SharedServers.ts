@@ -2,7 +2,8 @@ import { once } from "node:events"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { findOwnKafka, type KafkaServer, startKafka } from "./Kafka.ts"
-import { findOwnRedis, type RedisServer, startRedis } from "./Redis.ts"
+import { findOwnRedis, findRedisPrograms, type RedisServer, startRedis } from "./Redis.ts"
+import { startRedisCluster } from "./RedisCluster.ts"
 import { ServerUnavailable } from "./ServerUnavailable.ts"
 
 /** What test files are told of each kind of server. */
@@ -12,6 +13,8 @@ export interface ServerDescriptions {
   readonly ownKafka: Record<never, never>
   readonly redis: Pick<RedisServer, "url" | "kind">
   readonly ownRedis: Record<never, never>
+  readonly redisCluster: { readonly urls: ReadonlyArray<string> }
+  readonly ownRedisCluster: Record<never, never>
 }
 
 export type ServerKind = keyof ServerDescriptions
@@ -37,7 +40,12 @@ const starts: Record<ServerKind, () => Promise<StartedServer>> = {
     const { kind, stop, url } = await startRedis()
     return { description: { kind, url }, stop }
   },
-  ownRedis: () => startedByTests(findOwnRedis)
+  ownRedis: () => startedByTests(findOwnRedis),
+  redisCluster: async () => {
+    const { nodes, stop } = await startRedisCluster()
+    return { description: { urls: nodes.map(({ url }) => url) }, stop }
+  },
+  ownRedisCluster: () => startedByTests(findRedisPrograms)
 }
 
 /** The answer to a test file that asks for a server. */

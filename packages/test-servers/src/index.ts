@@ -6,6 +6,9 @@ export {
   startOwnRedis,
   startRedis
 } from "./Redis.ts"
+export { type RedisCluster, startRedisCluster } from "./RedisCluster.ts"
+export { type RedisReplication, startRedisReplication } from "./RedisReplication.ts"
+export { type RedisSentinel, startRedisSentinel } from "./RedisSentinel.ts"
 export { ServerUnavailable } from "./ServerUnavailable.ts"
 export { startTcpProxy, type TcpProxy } from "./TcpProxy.ts"
 export { uniqueName } from "./uniqueName.ts"

@@ -83,3 +83,27 @@ export const describeWithRedis = (
  */
 export const describeWithOwnRedis = (title: string, body: () => void): Promise<void> =>
   describeWith({ kind: "ownRedis", name: "redis", missing: {} }, title, body)
+
+/**
+ * A `describe` whose tests run against the Redis Cluster of this test run: three nodes, by their URLs, started at the
+ * first call. Where none can be started, the tests are skipped and the run says NOT RUN; with `redis-cluster` in
+ * `TIDEMARK_REQUIRE` the file fails. Other tests work there too: see `describeWithRedis`.
+ *
+ * @example
+ * await describeWithRedisCluster("RedisStore on a cluster", ({ urls }) => {
+ *   test("keeps a stream in one slot", async () => { ... })
+ * })
+ */
+export const describeWithRedisCluster = (
+  title: string,
+  body: (cluster: ServerDescriptions["redisCluster"]) => void
+): Promise<void> =>
+  describeWith({ kind: "redisCluster", name: "redis-cluster", missing: { urls: [] } }, title, body)
+
+/**
+ * A `describe` for tests that need several servers of their own which know each other, and start them with
+ * `startRedisCluster`, `startRedisReplication` or `startRedisSentinel`. Where that is not possible, it skips and fails
+ * as `describeWithRedisCluster` does.
+ */
+export const describeWithOwnRedisCluster = (title: string, body: () => void): Promise<void> =>
+  describeWith({ kind: "ownRedisCluster", name: "redis-cluster", missing: {} }, title, body)

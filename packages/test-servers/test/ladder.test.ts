@@ -3,13 +3,23 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest"
-import { ServerUnavailable, startKafka, startOwnKafka, startOwnRedis, startRedis } from "../src/index.ts"
+import {
+  ServerUnavailable,
+  startKafka,
+  startOwnKafka,
+  startOwnRedis,
+  startRedis,
+  startRedisCluster,
+  startRedisReplication,
+  startRedisSentinel
+} from "../src/index.ts"
 import { exec } from "../src/internal/exec.ts"
 import { findRedisProgram } from "../src/internal/redisProgram.ts"
 
 const lines = {
   kafka: "KAFKA (no Java 17, no Docker engine, KAFKA_BROKERS not set)",
-  redis: "REDIS (no redis-server, no Docker engine, REDIS_URL not set)"
+  redis: "REDIS (no redis-server, no Docker engine, REDIS_URL not set)",
+  "redis-cluster": "REDIS-CLUSTER (no redis-server)"
 }
 
 let folder: string
@@ -31,8 +41,11 @@ afterEach(() => {
 describe("a machine without any server", () => {
   test.for([
     ["kafka", startKafka],
-    ["redis", startRedis]
-  ] as const)("is told what is missing: %s", async ([kind, start]) => {
+    ["redis", startRedis],
+    ["redis-cluster", startRedisCluster],
+    ["redis-cluster", startRedisReplication],
+    ["redis-cluster", startRedisSentinel]
+  ] as const)("is told what is missing: %s, %s", async ([kind, start]) => {
     const error = await start().catch((error: unknown) => error)
     expect(error).toBeInstanceOf(ServerUnavailable)
     expect(error).toHaveProperty("message", lines[kind])
@@ -89,19 +102,20 @@ describe("a test run without servers", () => {
 
   test("skips what needs them, never counts it as passed, and says NOT RUN", async () => {
     const { succeeded, output } = await run()
-    expect(output).toContain("2 skipped")
+    expect(output).toContain("3 skipped")
     expect(output).not.toContain("passed")
     const notRun = readFileSync(join(folder, "not-run"), "utf8").trimEnd().split("\n")
-    expect(notRun.toSorted()).toEqual([lines.kafka, lines.redis])
+    expect(notRun).toHaveLength(3)
+    expect(new Set(notRun)).toEqual(new Set(Object.values(lines)))
     for (const line of notRun) expect(output).toContain(`NOT RUN: ${line}`)
     expect(succeeded).toBe(true)
   })
 
-  test.for(["kafka", "redis"] as const)("fails where it is required: %s", async (kind) => {
+  test.for(["kafka", "redis", "redis-cluster"] as const)("fails where it is required: %s", async (kind) => {
     vi.stubEnv("TIDEMARK_REQUIRE", `sqlite,${kind}`)
     const { succeeded, output } = await run()
     expect(output).toContain(`TIDEMARK_REQUIRE names ${kind}, which cannot be had here: ${lines[kind]}`)
-    expect(output).toContain("1 skipped")
+    expect(output).toContain("2 skipped")
     expect(succeeded).toBe(false)
   })
 })

@@ -24,7 +24,7 @@ export interface RedisProcessOptions {
 export const startTimeoutMillis = 30_000
 
 /** The address as a URL, with the password that the server asks for. */
-export const redisUrl = (address: string, { config }: RedisProcessOptions): string =>
+export const redisUrl = (address: string, config: RedisProcessOptions["config"]): string =>
   `redis://${config.requirepass === undefined ? "" : `:${encodeURIComponent(config.requirepass)}@`}${address}`
 
 /**

@@ -33,7 +33,7 @@ export const dockerRedis = async (options: RedisProcessOptions): Promise<RedisPr
     args: ["redis-server", ...asWords(commonConfig(options))],
     startTimeoutMillis
   })
-  const url = redisUrl(address, options)
+  const url = redisUrl(address, options.config)
   const start = async () => {
     const { exited } = await container.start()
     const what = `a server answers at ${address}`

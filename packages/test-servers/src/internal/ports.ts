@@ -32,3 +32,18 @@ export const freePorts = async (count: number): Promise<Array<number>> => {
   }
   return [...ports]
 }
+
+const clusterBusDistance = 10_000
+
+/**
+ * A free port for a node of a Redis Cluster, which listens on the port that is 10,000 above it too. Both lie below
+ * the ephemeral ports of Linux.
+ */
+export const freeClusterPort = async (): Promise<number> => {
+  const end = 32_768 - clusterBusDistance
+  for (let attempt = 0; attempt < 1_000; attempt++) {
+    const port = firstPort + Math.floor(Math.random() * (end - firstPort))
+    if ((await isFree(port)) && (await isFree(port + clusterBusDistance))) return port
+  }
+  throw new Error(`no free port in ${firstPort}-${end - 1} with a free one ${clusterBusDistance} above it`)
+}

@@ -3,13 +3,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { exec, tail } from "./exec.ts"
 import { freePorts } from "./ports.ts"
-import {
-  commonConfig,
-  type RedisProcess,
-  type RedisProcessOptions,
-  redisUrl,
-  startTimeoutMillis
-} from "./RedisProcess.ts"
+import { type RedisProcess, redisUrl, startTimeoutMillis } from "./RedisProcess.ts"
 import { answersPing, eventually } from "./redisReady.ts"
 import { supervise } from "./Supervisor.ts"
 
@@ -47,13 +41,24 @@ const configFile = (config: Record<string, string>): string =>
 
 const portsTaken = /Address already in use/
 
+interface ProgramOptions {
+  /** Lines of its configuration, besides those on where it lives. */
+  readonly config: Readonly<Record<string, string>>
+  /** Words behind the name of the configuration file. */
+  readonly args?: ReadonlyArray<string>
+  /** A free port. */
+  readonly choosePort?: () => Promise<number>
+}
+
+const freePort = async (): Promise<number> => (await freePorts(1))[0] as number
+
 /** Starts a program in a temporary folder. Another process may take the port first: then with another. */
 export const startRedisProgram = async (
   program: RedisProgram,
-  options: RedisProcessOptions,
-  choosePort: () => Promise<number> = async () => (await freePorts(1))[0] as number,
+  options: ProgramOptions,
   attemptsLeft = 3
 ): Promise<RedisProcess> => {
+  const { args = [], choosePort = freePort, config } = options
   const folder = await mkdtemp(join(tmpdir(), "tidemark-redis-"))
   const supervisor = await supervise({ folder })
   const logFile = join(folder, "redis.log")
@@ -61,17 +66,17 @@ export const startRedisProgram = async (
     const port = await choosePort()
     const address = `127.0.0.1:${port}`
     const file = join(folder, "redis.conf")
-    const own = {
+    const home = {
       bind: "127.0.0.1",
       port: String(port),
       dir: JSON.stringify(folder),
       // The command line keeps naming the folder, by which a person finds whose server it is.
       "set-proc-title": "no"
     }
-    await writeFile(file, configFile({ ...own, ...commonConfig(options) }))
-    const url = redisUrl(address, options)
+    await writeFile(file, configFile({ ...home, ...config }))
+    const url = redisUrl(address, config)
     const start = async () => {
-      const { exited } = await supervisor.run({ command: program.command, args: [file] }, logFile)
+      const { exited } = await supervisor.run({ command: program.command, args: [file, ...args] }, logFile)
       const what = `a server answers at ${address}`
       await eventually({ what, condition: () => answersPing(url), exited, timeoutMillis: startTimeoutMillis })
     }
@@ -81,9 +86,7 @@ export const startRedisProgram = async (
   } catch (error) {
     const log = await readFile(logFile, "utf8").catch(() => "it wrote no log")
     await supervisor.end()
-    if (portsTaken.test(log) && attemptsLeft > 1) {
-      return startRedisProgram(program, options, choosePort, attemptsLeft - 1)
-    }
+    if (portsTaken.test(log) && attemptsLeft > 1) return startRedisProgram(program, options, attemptsLeft - 1)
     throw new Error(`${program.command} did not start: ${String(error)}\n${tail(log, 10)}`, { cause: error })
   }
 }

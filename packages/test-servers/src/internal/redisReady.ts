@@ -26,14 +26,19 @@ const connected = async (url: string): Promise<Redis> => {
   }
 }
 
-/** Fails unless a server answers there; changes nothing. */
-export const answersPing = async (url: string): Promise<void> => {
+/** Asks a server one thing, by a connection of its own; rejects with the reason where it does not answer. */
+export const askRedis = async <A>(url: string, question: (client: Redis) => Promise<A>): Promise<A> => {
   const client = await connected(url)
   try {
-    await client.ping()
+    return await question(client)
   } finally {
     client.disconnect()
   }
+}
+
+/** Fails unless a server answers there; changes nothing. */
+export const answersPing = async (url: string): Promise<void> => {
+  await askRedis(url, (client) => client.ping())
 }
 
 /** Resolves when `condition` does so, asked again and again; rejects when `exited` resolves first, or too late. */
