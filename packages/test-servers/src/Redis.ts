@@ -1,5 +1,5 @@
 import { dockerAnswers } from "./internal/docker.ts"
-import { dockerRedis } from "./internal/dockerRedis.ts"
+import { dockerRedis, type RedisImage } from "./internal/dockerRedis.ts"
 import {
   commonConfig,
   type RedisProcess,
@@ -8,6 +8,7 @@ import {
 } from "./internal/RedisProcess.ts"
 import { findRedisProgram, type RedisProgram, startRedisProgram } from "./internal/redisProgram.ts"
 import { answersPing } from "./internal/redisReady.ts"
+import { findValkeyProgram } from "./internal/valkeyDistribution.ts"
 import { ServerUnavailable } from "./ServerUnavailable.ts"
 
 /** A Redis that answers. */
@@ -55,11 +56,34 @@ export const hostAndPort = (address: string): { readonly host: string; readonly 
 
 const withoutPassword = (url: string): string => url.replace(/\/\/.*@/, "//***@")
 
-const given = async (url: string): Promise<RedisServer> => {
+/** What differs between Redis and Valkey, which speak the same protocol. */
+interface Flavour {
+  /** In capitals, as a run names it that could not have it. */
+  readonly name: "REDIS" | "VALKEY"
+  readonly variable: "REDIS_URL" | "VALKEY_URL"
+  readonly findProgram: typeof findRedisProgram
+  readonly image: RedisImage
+}
+
+const redisFlavour: Flavour = {
+  name: "REDIS",
+  variable: "REDIS_URL",
+  findProgram: findRedisProgram,
+  image: { image: "redis:7.2-alpine", command: "redis-server" }
+}
+
+const valkeyFlavour: Flavour = {
+  name: "VALKEY",
+  variable: "VALKEY_URL",
+  findProgram: findValkeyProgram,
+  image: { image: "valkey/valkey:8.1-alpine", command: "valkey-server" }
+}
+
+const given = async (variable: string, url: string): Promise<RedisServer> => {
   try {
     await answersPing(url)
   } catch (error) {
-    const message = `REDIS_URL is "${withoutPassword(url)}", but no Redis answers there: unset it, or start that server`
+    const message = `${variable} is "${withoutPassword(url)}", but no server answers there: unset it, or start that server`
     throw new Error(message, { cause: error })
   }
   const stop = () => Promise.resolve()
@@ -69,21 +93,26 @@ const given = async (url: string): Promise<RedisServer> => {
 type Start = (options?: OwnRedisOptions) => Promise<OwnRedisServer>
 
 /** Finds the way to a server of our own, without starting one. */
-const findOwn = async (server: string, reasons: ReadonlyArray<string>): Promise<Start> => {
-  const program = await findRedisProgram()
+const findOwn = async (flavour: Flavour, name: string, reasons: ReadonlyArray<string>): Promise<Start> => {
+  const program = await flavour.findProgram()
   if ("command" in program) {
-    return async ({ appendonly = false, config = {} } = {}) =>
-      own(
-        "program",
-        await startRedisProgram(program, { config: commonConfig({ appendonly, config }) }),
-        config
-      )
+    return async ({ appendonly = false, config = {} } = {}) => {
+      const settings = commonConfig({ appendonly, config })
+      return own("program", await startRedisProgram(program, { config: settings }), config)
+    }
   }
   if (await dockerAnswers()) {
     return async ({ appendonly = false, config = {} } = {}) =>
-      own("docker", await dockerRedis({ appendonly, config }), config)
+      own("docker", await dockerRedis(flavour.image, { appendonly, config }), config)
   }
-  throw new ServerUnavailable(server, [program.missing, "no Docker engine", ...reasons])
+  throw new ServerUnavailable(name, [program.missing, "no Docker engine", ...reasons])
+}
+
+const start = async (flavour: Flavour): Promise<RedisServer> => {
+  const url = process.env[flavour.variable]
+  if (url) return given(flavour.variable, url)
+  const startOwn = await findOwn(flavour, flavour.name, [`${flavour.variable} not set`])
+  return startOwn()
 }
 
 /**
@@ -98,15 +127,16 @@ const findOwn = async (server: string, reasons: ReadonlyArray<string>): Promise<
  * await using redis = await startRedis()
  * const client = new Redis(redis.url)
  */
-export const startRedis = async (): Promise<RedisServer> => {
-  const url = process.env.REDIS_URL
-  if (url) return given(url)
-  const start = await findOwn("REDIS", ["REDIS_URL not set"])
-  return start()
-}
+export const startRedis = (): Promise<RedisServer> => start(redisFlavour)
+
+/**
+ * As `startRedis`, with Valkey: the server of `VALKEY_URL`; else `valkey-server` on the path; else from Debian's
+ * packages, fetched once into `.tools/`; else its image in Docker.
+ */
+export const startValkey = (): Promise<RedisServer> => start(valkeyFlavour)
 
 /** Rejects with `ServerUnavailable` where `startOwnRedis` would. */
-export const findOwnRedis = () => findOwn("REDIS of a test's own", [])
+export const findOwnRedis = () => findOwn(redisFlavour, "REDIS of a test's own", [])
 
 /**
  * Starts a server that nobody else uses, for a test that kills, pauses, fills or configures it; `REDIS_URL` is not
@@ -118,8 +148,8 @@ export const findOwnRedis = () => findOwn("REDIS of a test's own", [])
  * await redis.restart()
  */
 export const startOwnRedis = async (options?: OwnRedisOptions): Promise<OwnRedisServer> => {
-  const start = await findOwnRedis()
-  return start(options)
+  const startOwn = await findOwnRedis()
+  return startOwn(options)
 }
 
 /** For servers that know each other, which are not started in Docker. Rejects with `ServerUnavailable`. */

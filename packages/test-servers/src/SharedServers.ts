@@ -2,7 +2,7 @@ import { once } from "node:events"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { findOwnKafka, type KafkaServer, startKafka } from "./Kafka.ts"
-import { findOwnRedis, findRedisPrograms, type RedisServer, startRedis } from "./Redis.ts"
+import { findOwnRedis, findRedisPrograms, type RedisServer, startRedis, startValkey } from "./Redis.ts"
 import { startRedisCluster } from "./RedisCluster.ts"
 import { ServerUnavailable } from "./ServerUnavailable.ts"
 
@@ -12,6 +12,7 @@ export interface ServerDescriptions {
   /** Nothing is shared: a test starts its own, which is known to be possible. */
   readonly ownKafka: Record<never, never>
   readonly redis: Pick<RedisServer, "url" | "kind">
+  readonly valkey: Pick<RedisServer, "url" | "kind">
   readonly ownRedis: Record<never, never>
   readonly redisCluster: { readonly urls: ReadonlyArray<string> }
   readonly ownRedisCluster: Record<never, never>
@@ -30,16 +31,19 @@ const startedByTests = async (find: () => Promise<unknown>): Promise<StartedServ
   return { description: {}, stop: () => Promise.resolve() }
 }
 
+const startedRedis = async (start: () => Promise<RedisServer>): Promise<StartedServer> => {
+  const { kind, stop, url } = await start()
+  return { description: { kind, url }, stop }
+}
+
 const starts: Record<ServerKind, () => Promise<StartedServer>> = {
   kafka: async () => {
     const { brokers, kind, stop } = await startKafka()
     return { description: { brokers, kind }, stop }
   },
   ownKafka: () => startedByTests(findOwnKafka),
-  redis: async () => {
-    const { kind, stop, url } = await startRedis()
-    return { description: { kind, url }, stop }
-  },
+  redis: () => startedRedis(startRedis),
+  valkey: () => startedRedis(startValkey),
   ownRedis: () => startedByTests(findOwnRedis),
   redisCluster: async () => {
     const { nodes, stop } = await startRedisCluster()

@@ -4,7 +4,8 @@ export {
   type OwnRedisServer,
   type RedisServer,
   startOwnRedis,
-  startRedis
+  startRedis,
+  startValkey
 } from "./Redis.ts"
 export { type RedisCluster, startRedisCluster } from "./RedisCluster.ts"
 export { type RedisReplication, startRedisReplication } from "./RedisReplication.ts"

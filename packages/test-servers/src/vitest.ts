@@ -77,6 +77,16 @@ export const describeWithRedis = (
   describeWith({ kind: "redis", name: "redis", missing: { url: "", kind: "given" } }, title, body)
 
 /**
+ * The same with the Valkey of this test run, for tests that show that a store works there too: `valkey` in
+ * `TIDEMARK_REQUIRE`.
+ */
+export const describeWithValkey = (
+  title: string,
+  body: (valkey: ServerDescriptions["valkey"]) => void
+): Promise<void> =>
+  describeWith({ kind: "valkey", name: "valkey", missing: { url: "", kind: "given" } }, title, body)
+
+/**
  * A `describe` for tests that kill, pause, fill or configure a server, each of which starts its own with
  * `startOwnRedis`. Where none can be started, it skips and fails as `describeWithRedis` does, whether or not
  * `REDIS_URL` is set.

@@ -1,9 +1,9 @@
 import { Redis } from "ioredis"
 import { expect, test } from "vitest"
 import { uniqueName } from "../src/index.ts"
-import { describeWithRedis } from "../src/vitest.ts"
+import { describeWithRedis, describeWithValkey } from "../src/vitest.ts"
 
-await describeWithRedis("the Redis of a test run", ({ url }) => {
+const serves = (url: string) =>
   test("keeps what is written, runs scripts, and evicts nothing", async () => {
     const redis = new Redis(url)
     const key = uniqueName("orders")
@@ -11,6 +11,17 @@ await describeWithRedis("the Redis of a test run", ({ url }) => {
     expect(await redis.eval("return redis.call('INCRBY', KEYS[1], ARGV[1])", 1, key, "41")).toBe(42)
     await redis.del(key)
     expect(await redis.config("GET", "maxmemory-policy")).toEqual(["maxmemory-policy", "noeviction"])
+    redis.disconnect()
+  })
+
+await describeWithRedis("the Redis of a test run", ({ url }) => serves(url))
+
+await describeWithValkey("the Valkey of a test run", ({ kind, url }) => {
+  serves(url)
+
+  test.skipIf(kind === "given")("is Valkey", async () => {
+    const redis = new Redis(url)
+    expect(await redis.info("server")).toContain("server_name:valkey")
     redis.disconnect()
   })
 })

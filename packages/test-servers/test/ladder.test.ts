@@ -11,7 +11,8 @@ import {
   startRedis,
   startRedisCluster,
   startRedisReplication,
-  startRedisSentinel
+  startRedisSentinel,
+  startValkey
 } from "../src/index.ts"
 import { exec } from "../src/internal/exec.ts"
 import { findRedisProgram } from "../src/internal/redisProgram.ts"
@@ -67,10 +68,13 @@ describe("a server that is given and does not answer is named, not passed over",
     )
   })
 
-  test("of REDIS_URL, without its password", async () => {
-    vi.stubEnv("REDIS_URL", "redis://reader:secret@127.0.0.1:1/2")
-    const message = 'REDIS_URL is "redis://***@127.0.0.1:1/2", but no Redis answers there'
-    await expect(startRedis()).rejects.toThrow(message)
+  test.for([
+    ["REDIS_URL", startRedis],
+    ["VALKEY_URL", startValkey]
+  ] as const)("of %s, without its password", async ([variable, start]) => {
+    vi.stubEnv(variable, "redis://reader:secret@127.0.0.1:1/2")
+    const message = `${variable} is "redis://***@127.0.0.1:1/2", but no server answers there`
+    await expect(start()).rejects.toThrow(message)
   })
 })
 

@@ -12,7 +12,11 @@ import {
 } from "./RedisProcess.ts"
 import { answersPing, eventually } from "./redisReady.ts"
 
-const image = "redis:7.2-alpine"
+/** An image and its server's command. */
+export interface RedisImage {
+  readonly image: string
+  readonly command: "redis-server" | "valkey-server"
+}
 
 /** `--save "" --appendonly no`: each value of a setting is a word of its own. */
 const asWords = (config: Record<string, string>): Array<string> =>
@@ -22,7 +26,10 @@ const asWords = (config: Record<string, string>): Array<string> =>
   ])
 
 /** Starts Redis in a container, which the supervisor removes. */
-export const dockerRedis = async (options: RedisProcessOptions): Promise<RedisProcess> => {
+export const dockerRedis = async (
+  { command, image }: RedisImage,
+  options: RedisProcessOptions
+): Promise<RedisProcess> => {
   const [port] = await freePorts(1)
   const address = `127.0.0.1:${port}`
   const container = await createContainer({
@@ -30,7 +37,7 @@ export const dockerRedis = async (options: RedisProcessOptions): Promise<RedisPr
     folder: await mkdtemp(join(tmpdir(), "tidemark-redis-")),
     image,
     options: ["--publish", `${address}:6379`],
-    args: ["redis-server", ...asWords(commonConfig(options))],
+    args: [command, ...asWords(commonConfig(options))],
     startTimeoutMillis
   })
   const url = redisUrl(address, options.config)
@@ -44,7 +51,7 @@ export const dockerRedis = async (options: RedisProcessOptions): Promise<RedisPr
   } catch (error) {
     const log = await container.log()
     await container.end()
-    throw new Error(`Redis did not start in Docker: ${String(error)}\n${log}`, { cause: error })
+    throw new Error(`${image} did not start in Docker: ${String(error)}\n${log}`, { cause: error })
   }
   const { end, kill, pause, resume } = container
   return { address, kill, restart: start, pause, resume, stop: end }

@@ -6,10 +6,16 @@ export interface Outcome {
   readonly output: string
 }
 
-/** Runs a short program without a shell; killed after `timeoutMillis`. */
-export const exec = (command: string, args: ReadonlyArray<string>, timeoutMillis: number): Promise<Outcome> =>
+/** Runs a short program without a shell, in `folder` or where we are; killed after `timeoutMillis`. */
+export const exec = (
+  command: string,
+  args: ReadonlyArray<string>,
+  timeoutMillis: number,
+  folder?: string
+): Promise<Outcome> =>
   new Promise((resolve) => {
-    execFile(command, args, { timeout: timeoutMillis, killSignal: "SIGKILL" }, (error, stdout, stderr) =>
+    const options = { timeout: timeoutMillis, killSignal: "SIGKILL", cwd: folder } as const
+    execFile(command, args, options, (error, stdout, stderr) =>
       resolve({ succeeded: error === null, output: `${stdout}${stderr}` || (error?.message ?? "") })
     )
   })

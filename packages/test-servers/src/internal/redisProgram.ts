@@ -21,18 +21,23 @@ const versionOf = (output: string): string | undefined => / v=(\d+\.\d+)/.exec(o
 const isEnough = (version: string): boolean =>
   neededVersion.localeCompare(version, "en", { numeric: true }) <= 0
 
-/** The first of the two on the path that is new enough, or why there is none. */
-export const findRedisProgram = async (): Promise<RedisProgram | { readonly missing: string }> => {
+/** The first of the commands that is there and new enough, or why there is none. */
+export const findProgram = async (
+  commands: ReadonlyArray<string>
+): Promise<RedisProgram | { readonly missing: string }> => {
   let tooOld: string | undefined
-  for (const command of ["redis-server", "valkey-server"]) {
+  for (const command of commands) {
     const { succeeded, output } = await exec(command, ["--version"], 10_000)
     const version = succeeded ? versionOf(output) : undefined
     if (version === undefined) continue
     if (isEnough(version)) return { command }
     tooOld ??= `${command} is ${version}, ${neededVersion} is needed`
   }
-  return { missing: tooOld ?? "no redis-server" }
+  return { missing: tooOld ?? `no ${commands[0]}` }
 }
+
+/** `redis-server` or `valkey-server` on the path, whichever is there. */
+export const findRedisProgram = () => findProgram(["redis-server", "valkey-server"])
 
 const configFile = (config: Record<string, string>): string =>
   Object.entries(config)
