@@ -8,6 +8,7 @@ const projects = {
   scripts: "scripts",
   core: "packages/core",
   "store-memory": "packages/store-memory",
+  "store-sqlite": "packages/store-sqlite",
   kafka: "packages/kafka",
   testkit: "packages/testkit",
   "test-servers": "packages/test-servers",

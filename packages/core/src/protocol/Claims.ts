@@ -24,7 +24,8 @@ export interface ClaimRecord {
 
 export const isLive = (claim: ClaimRecord, now: number): boolean => now < claim.until
 
-const forgottenAt = (claim: ClaimRecord): number => claim.until + leasesKept * claim.leaseMillis
+/** From when on a claim that nobody renewed or overlapped is as if it had never been. */
+export const forgottenAt = (claim: ClaimRecord): number => claim.until + leasesKept * claim.leaseMillis
 
 export const isForgotten = (claim: ClaimRecord, now: number): boolean => now >= forgottenAt(claim)
 

@@ -1,0 +1,4 @@
+/**
+ * Keeps positions, idempotency keys and locks in a SQLite file.
+ */
+export * as SqliteStore from "./SqliteStore.ts"

@@ -1,0 +1,99 @@
+/**
+ * One connection to the file: transactions, and the wait for a lock that another process holds.
+ *
+ * SQLite's own busy handler would block the thread, and with it timers and heartbeats: here whoever finds the database
+ * locked sleeps on a fiber, for a moment that grows and depends on chance, and asks again until `lockTimeout` is over.
+ */
+import type { DatabaseSync, StatementSync } from "node:sqlite"
+import { Patience } from "@tidemark/core"
+import { Clock, Effect, Random } from "effect"
+import { isBusy } from "./failures.ts"
+
+const shortestPauseMillis = 0.5
+const longestPauseMillis = 20
+
+/** What takes part in transactions. */
+export interface Part {
+  /** What was put off has to be written now. */
+  readonly beforeCommit: () => void
+  /** The transaction has come to its end; unless it was committed, what is in memory of it is not true. */
+  readonly ended: (committed: boolean) => void
+}
+
+export class Connection {
+  readonly db: DatabaseSync
+  private readonly lockTimeoutMillis: number
+  private readonly begin: StatementSync
+  private readonly beginReading: StatementSync
+  private readonly commit: StatementSync
+  private readonly rollback: StatementSync
+  private readonly parts: Array<Part> = []
+
+  constructor(db: DatabaseSync, lockTimeoutMillis: number) {
+    this.db = db
+    this.lockTimeoutMillis = lockTimeoutMillis
+    this.begin = db.prepare("BEGIN IMMEDIATE")
+    this.beginReading = db.prepare("BEGIN")
+    this.commit = db.prepare("COMMIT")
+    this.rollback = db.prepare("ROLLBACK")
+  }
+
+  /** Lets something take part in every transaction. */
+  join(part: Part): void {
+    this.parts.push(part)
+  }
+
+  /** All of `act`, or nothing. Throws what `act` throws, and what SQLite does. */
+  write<A>(act: () => A): A {
+    this.begin.run()
+    return this.finish(act)
+  }
+
+  /** `act` sees the database as it is at one moment. */
+  read<A>(act: () => A): A {
+    this.beginReading.run()
+    return this.finish(act)
+  }
+
+  private finish<A>(act: () => A): A {
+    let done = false
+    try {
+      const answer = act()
+      for (const part of this.parts) part.beforeCommit()
+      this.commit.run()
+      done = true
+      return answer
+    } finally {
+      // SQLite itself rolls back where the disk is full or fails
+      if (!done && this.db.isOpen && this.db.isTransaction) this.rollback.run()
+      for (const part of this.parts) part.ended(done)
+    }
+  }
+
+  /** Runs `act`, again while another process holds the lock. Fails with what SQLite threw. */
+  attempt<A>(act: () => A): Effect.Effect<A, unknown> {
+    return Effect.suspend(() => {
+      try {
+        return Effect.succeed(act())
+      } catch (cause) {
+        return isBusy(cause) ? this.again(act) : Effect.fail(cause)
+      }
+    })
+  }
+
+  private again<A>(act: () => A): Effect.Effect<A, unknown> {
+    const { lockTimeoutMillis } = this
+    return Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      const deadline = Patience.monotonicMillis(clock) + lockTimeoutMillis
+      for (let pause = shortestPauseMillis; ; pause = Math.min(pause * 2, longestPauseMillis)) {
+        yield* Effect.sleep(pause * (0.5 + (yield* Random.next)))
+        try {
+          return act()
+        } catch (cause) {
+          if (!isBusy(cause) || Patience.monotonicMillis(clock) >= deadline) return yield* Effect.fail(cause)
+        }
+      }
+    })
+  }
+}

@@ -1,0 +1,224 @@
+/** The verbs on one connection: those that write are gathered, so that many who call at once share one commit. */
+import { Coalescing, IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
+import { Clock, Effect, Exit, type Scope } from "effect"
+import type { Connection } from "./Connection.ts"
+import { storeError, storeName } from "./failures.ts"
+import { Keys } from "./Keys.ts"
+import { Streams } from "./Streams.ts"
+import { Watch } from "./Watch.ts"
+
+/** So many items at most share a commit: some milliseconds of work. */
+const itemsPerCommit = 1_000
+
+interface Write {
+  readonly verb: string
+  readonly items: number
+  readonly act: () => unknown
+}
+
+/** What the layers and the transactions work with. */
+export class Store {
+  readonly connection: Connection
+  readonly streams: Streams
+  readonly keys: Keys
+  readonly watch: Watch
+  private readonly ask: (write: Write) => Effect.Effect<unknown, StoreError>
+
+  private constructor(
+    connection: Connection,
+    watch: Watch,
+    ask: (write: Write) => Effect.Effect<unknown, StoreError>
+  ) {
+    this.connection = connection
+    this.streams = new Streams(connection)
+    this.keys = new Keys(connection)
+    this.watch = watch
+    this.ask = ask
+  }
+
+  static make(connection: Connection): Effect.Effect<Store, never, Scope.Scope> {
+    return Effect.gen(function* () {
+      const watch = yield* Watch.make(connection.db)
+      const ask = yield* Coalescing.make<Write, unknown, StoreError>({
+        maxItems: itemsPerCommit,
+        sizeOf: ({ items }) => items,
+        afterTurn: true,
+        run: (writes) => commitTogether(connection, writes)
+      })
+      return new Store(connection, watch, ask)
+    })
+  }
+
+  /** In a transaction that others may share. `act` writes all it has to, or throws and spoils it for all. */
+  write<A>(verb: string, items: number, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    return atClock(
+      (clock) =>
+        this.ask({ verb, items, act: () => act(clock.currentTimeMillisUnsafe()) }) as Effect.Effect<
+          A,
+          StoreError
+        >
+    )
+  }
+
+  /** In a transaction of its own. */
+  writeAlone<A>(verb: string, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    return this.alone(verb, (now) => this.connection.write(() => act(now)))
+  }
+
+  read<A>(verb: string, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    return this.alone(verb, (now) => this.connection.read(() => act(now)))
+  }
+
+  /** Without a transaction. */
+  alone<A>(verb: string, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    return atClock((clock) =>
+      Effect.mapError(
+        this.connection.attempt(() => act(clock.currentTimeMillisUnsafe())),
+        (cause) => storeError(verb, cause)
+      )
+    )
+  }
+}
+
+const atClock = <A, E>(act: (clock: Clock.Clock) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.withFiber((fiber) => act(fiber.getRef(Clock.Clock)))
+
+const commitTogether = (
+  connection: Connection,
+  writes: ReadonlyArray<Write>
+): Effect.Effect<ReadonlyArray<Exit.Exit<unknown, StoreError>>> =>
+  Effect.match(
+    connection.attempt(() => connection.write(() => writes.map(({ act }) => act()))),
+    {
+      onSuccess: (answers) => answers.map(Exit.succeed),
+      onFailure: (cause) => writes.map(({ verb }) => Exit.fail(storeError(verb, cause)))
+    }
+  )
+
+const streamName = (stream: string): string => `s${stream}`
+export const keyName = (namespace: string, key: string): string => `k${namespace}\u0000${key}`
+
+const notEmpty = (from: string, to: string): StoreError =>
+  new StoreError({
+    store: storeName,
+    verb: "copy",
+    reason: "NotEmpty",
+    detail: `stream ${to} has progress of its own, so that ${from} was not copied over it; forget it first, if that is meant`,
+    retriable: false
+  })
+
+export const wakeStream = ({ watch }: Store, stream: string): void => {
+  if (watch.any) watch.wake(streamName(stream))
+}
+
+export const wakeKeys = ({ watch }: Store, namespace: string, keys: Iterable<string>): void => {
+  if (watch.any) for (const key of keys) watch.wake(keyName(namespace, key))
+}
+
+export const offsetStore = (store: Store) => {
+  const { streams, watch } = store
+  const thenWake = <A>(stream: string, asked: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+    Effect.map(asked, (answer) => {
+      wakeStream(store, stream)
+      return answer
+    })
+  return OffsetStore.make({
+    name: storeName,
+    durable: true,
+    claim: (stream, ranges, terms) =>
+      store.write("claim", 1, (now) => streams.claim(stream, ranges, terms, now)),
+    complete: ({ stream, claimId }, ranges) =>
+      thenWake(
+        stream,
+        store.write("complete", 1, (now) => streams.complete(stream, claimId, ranges, now))
+      ),
+    release: ({ stream, claimId }, ranges) =>
+      thenWake(
+        stream,
+        store.write("release", 1, (now) => streams.release(stream, claimId, ranges, now))
+      ),
+    renew: (claims) =>
+      store.write("renew", claims.length, (now) =>
+        claims.map(({ stream, claimId, leaseMillis }) => streams.renew(stream, claimId, leaseMillis, now))
+      ),
+    progress: (stream) => store.read("progress", (now) => streams.progress(stream, now)),
+    isCompleted: (stream, offset) => store.read("isCompleted", () => streams.isCompleted(stream, offset)),
+    rewind: (stream, to) =>
+      thenWake(
+        stream,
+        store.write("rewind", 1, (now) => streams.rewind(stream, to, now))
+      ),
+    skip: (stream, ranges) =>
+      thenWake(
+        stream,
+        store.write("skip", 1, (now) => streams.skip(stream, ranges, now))
+      ),
+    forget: (stream) =>
+      thenWake(
+        stream,
+        store.write("forget", 1, () => streams.forget(stream))
+      ),
+    copy: (from, to) =>
+      Effect.flatMap(
+        store.write("copy", 1, (now) => streams.copy(from, to, now)),
+        (copied) => (copied ? Effect.void : Effect.fail(notEmpty(from, to)))
+      ),
+    awaitRelease: (stream) =>
+      Effect.suspend(() => {
+        const version = streams.versionOf(stream)
+        // 0: nothing is known of it, so that there is nothing to wait for
+        return watch.wait(streamName(stream), () => version === 0 || streams.versionOf(stream) !== version)
+      })
+  })
+}
+
+export const keyStore = (store: Store, retentionMillis: number) => {
+  const { keys, watch } = store
+  return IdempotencyStore.make({
+    name: storeName,
+    durable: true,
+    retentionMillis,
+    claim: (namespace, items, terms) =>
+      store.write("claim", items.length, (now) => keys.claim(namespace, items, terms, now)),
+    complete: ({ namespace, claimId }, items, retention) =>
+      Effect.map(
+        store.write("complete", items.length, (now) =>
+          keys.complete(claimId, namespace, items, retention, now)
+        ),
+        (answers) => {
+          if (watch.any) for (const { key } of items) watch.wake(keyName(namespace, key))
+          return answers
+        }
+      ),
+    release: ({ namespace, claimId }, released) =>
+      Effect.map(
+        store.write("release", released?.length ?? 1, () => keys.release(claimId, released)),
+        (granted) => wakeKeys(store, namespace, released ?? granted)
+      ),
+    renew: (claims) =>
+      store.write("renew", claims.length, (now) =>
+        claims.map(({ claimId, leaseMillis }) => keys.renew(claimId, leaseMillis, now))
+      ),
+    lookup: (namespace, asked) =>
+      store.read("lookup", (now) => asked.map((key) => keys.lookup(namespace, key, now))),
+    forget: (namespace, forgotten) =>
+      Effect.map(
+        store.write(
+          "forget",
+          forgotten.length,
+          () => forgotten.filter((key) => keys.forget(namespace, key)).length
+        ),
+        (known) => {
+          wakeKeys(store, namespace, forgotten)
+          return known
+        }
+      ),
+    awaitSettled: (namespace, key) =>
+      atClock((clock) =>
+        watch.wait(
+          keyName(namespace, key),
+          () => keys.lookup(namespace, key, clock.currentTimeMillisUnsafe())._tag !== "InFlight"
+        )
+      )
+  })
+}

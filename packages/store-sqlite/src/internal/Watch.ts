@@ -1,0 +1,64 @@
+/**
+ * Waiting for what is given back: woken at once by this process, and within some milliseconds by others. SQLite tells
+ * cheaply whether another connection has committed something; it is asked only while somebody waits.
+ */
+import type { DatabaseSync } from "node:sqlite"
+import { Wakeups } from "@tidemark/core"
+import { Effect, Latch, type Scope } from "effect"
+
+const askEveryMillis = 20
+
+export class Watch {
+  private readonly wakeups = new Wakeups()
+  private readonly questions = new Map<string, () => boolean>()
+  private readonly awaited = Latch.makeUnsafe(false)
+
+  /** Watches what other processes commit, until the Scope closes. */
+  static make(db: DatabaseSync): Effect.Effect<Watch, never, Scope.Scope> {
+    const watch = new Watch()
+    return Effect.as(Effect.forkScoped(watch.others(db)), watch)
+  }
+
+  /** Whether anybody waits for anything. */
+  get any(): boolean {
+    return this.wakeups.any
+  }
+
+  wake(name: string): void {
+    this.questions.delete(name)
+    this.wakeups.wake(name)
+  }
+
+  /** Succeeds when it is woken, or when `isReady` says so: asked at once, and when others have committed something. */
+  wait(name: string, isReady: () => boolean): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (!this.questions.has(name)) this.questions.set(name, isReady)
+      this.awaited.openUnsafe()
+      return this.wakeups.wait(name, isReady)
+    })
+  }
+
+  private others(db: DatabaseSync): Effect.Effect<never> {
+    const select = db.prepare("PRAGMA data_version")
+    const version = (): unknown => (select.get() as { data_version: number }).data_version
+    let seen = version()
+    const look = Effect.sync(() => {
+      const now = version()
+      if (now !== seen) {
+        seen = now
+        this.askAll()
+      }
+      if (!this.wakeups.any) {
+        this.questions.clear()
+        this.awaited.closeUnsafe()
+      }
+    })
+    return Effect.forever(
+      this.awaited.await.pipe(Effect.andThen(Effect.sleep(askEveryMillis)), Effect.andThen(look))
+    )
+  }
+
+  private askAll(): void {
+    for (const name of this.wakeups.names) if (this.questions.get(name)?.() !== false) this.wake(name)
+  }
+}

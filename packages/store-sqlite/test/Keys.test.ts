@@ -1,0 +1,97 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Protocol } from "@tidemark/core"
+import * as fc from "fast-check"
+import {
+  type AnswersKeys,
+  answer,
+  answersOf,
+  type KeyCommand,
+  keyCommand
+} from "../../core/test/keyCommands.ts"
+import type { Connection } from "../src/internal/Connection.ts"
+import { Keys } from "../src/internal/Keys.ts"
+import { type Files, withFiles } from "./files.ts"
+
+const command = fc.oneof(
+  { weight: 20, arbitrary: keyCommand },
+  {
+    weight: 1,
+    arbitrary: fc.record({ verb: fc.constant("forget" as const), key: fc.constantFrom("key-1", "key-2") })
+  },
+  { weight: 1, arbitrary: fc.constant({ verb: "sweep" as const }) },
+  { weight: 1, arbitrary: fc.constant({ verb: "restart" as const }) },
+  { weight: 1, arbitrary: fc.constant({ verb: "fail" as const }) }
+)
+type Command = typeof command extends fc.Arbitrary<infer C> ? C : never
+
+/** Each command in a transaction. */
+const stored = (connection: Connection, keys: Keys): AnswersKeys => ({
+  claim: (...args) => connection.write(() => keys.claim(...args)),
+  complete: (...args) => connection.write(() => keys.complete(...args)),
+  release: (...args) => {
+    connection.write(() => keys.release(...args))
+  },
+  renew: (...args) => connection.write(() => keys.renew(...args)),
+  lookup: (...args) => keys.lookup(...args)
+})
+
+const isKeyCommand = (command: Command): command is KeyCommand =>
+  !["forget", "sweep", "restart", "fail"].includes(command.verb)
+
+const sweepAll = (keys: Keys, now: number): void => {
+  let asked = 0
+  // stops within batches and between them
+  while (keys.sweep(now, () => asked++ % 3 === 2)) {}
+}
+
+const play = (files: Files<Keys>, commands: ReadonlyArray<readonly [Command, number]>): void => {
+  const state = new Protocol.KeyState(new Protocol.MapKeyTable())
+  const model = answersOf(state)
+  let now = 1_000
+  for (const [command, process] of commands) {
+    const { connection, part: keys } = files.process(process)
+    if (command.verb === "wait") now += command.millis
+    if (isKeyCommand(command)) {
+      expect(answer(stored(connection, keys), command, now)).toEqual(answer(model, command, now))
+    } else if (command.verb === "forget") {
+      connection.write(() => keys.forget("orders", command.key))
+      state.forget("orders", command.key)
+    } else if (command.verb === "sweep") {
+      connection.write(() => sweepAll(keys, now))
+      expect(keys.isSweepDue(now)).toBe(false)
+    } else if (command.verb === "restart") {
+      files.restart(process)
+    } else {
+      // what is rolled back was never there
+      const spoilt = (): void => {
+        keys.claim("new", [{ key: "a" }], { claimId: "spoilt", owner: "o", leaseMillis: 9 }, now)
+        keys.forget("orders", "key-0")
+        sweepAll(keys, now + 50)
+        throw new Error("rolled back")
+      }
+      expect(() => connection.write(spoilt)).toThrow("rolled back")
+    }
+  }
+  files.checkIntegrity()
+}
+
+describe("Keys", () => {
+  it.effect(
+    "answer as the rules do, whatever is asked by whichever of two processes, also after restarts and rollbacks",
+    () =>
+      withFiles(
+        (connection) => new Keys(connection),
+        (files) => {
+          fc.assert(
+            fc
+              .property(fc.array(fc.tuple(command, fc.nat(1)), { maxLength: 60 }), (commands) =>
+                play(files, commands)
+              )
+              .beforeEach(() => files.clear()),
+            { numRuns: 1500 }
+          )
+        }
+      ),
+    120_000
+  )
+})
