@@ -11,5 +11,8 @@ export {
 export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 export { type LockSubject, lockChecks } from "./checks/lock.ts"
 export { offsetStoreChecks } from "./checks/offsetStore.ts"
+export { idempotencyStoreModelCheck } from "./model/keyModel.ts"
+export { offsetStoreModelCheck } from "./model/offsetModel.ts"
+export type { RandomOptions } from "./model/sequences.ts"
 export { type Described, makeRunner, type Runner, runChecks } from "./Runner.ts"
 export { type Opening, openLayer, type StoreClock, type StoreTime, type Subject } from "./Subject.ts"

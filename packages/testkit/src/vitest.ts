@@ -15,6 +15,9 @@ import { type Check, type Invariant, invariants } from "./Check.ts"
 import { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 import { type LockSubject, lockChecks } from "./checks/lock.ts"
 import { offsetStoreChecks } from "./checks/offsetStore.ts"
+import { idempotencyStoreModelCheck } from "./model/keyModel.ts"
+import { offsetStoreModelCheck } from "./model/offsetModel.ts"
+import type { RandomOptions } from "./model/sequences.ts"
 import { type Described, makeRunner } from "./Runner.ts"
 import { type Opening, openLayer, type StoreClock } from "./Subject.ts"
 
@@ -27,6 +30,8 @@ export interface SuiteOptions {
   readonly clock: StoreClock
   /** For `live`: how far the store's clock may be from this machine's, in milliseconds. Default: 100. */
   readonly toleranceMillis?: number
+  /** How much the random checks do, and from which seed: by default always the same. */
+  readonly random?: RandomOptions
 }
 
 const numbers = Object.keys(invariants).map(Number) as ReadonlyArray<Invariant>
@@ -65,7 +70,7 @@ export const offsetStoreSuite = <E>(
   layer: Layer.Layer<OffsetStore, E>,
   options: SuiteOptions
 ): void =>
-  suite(`${name} as OffsetStore`, offsetStoreChecks, {
+  suite(`${name} as OffsetStore`, [...offsetStoreChecks, offsetStoreModelCheck(options.random)], {
     ...options,
     open: openLayer(layer, Context.get(OffsetStore))
   })
@@ -76,10 +81,14 @@ export const idempotencyStoreSuite = <E>(
   layer: Layer.Layer<IdempotencyStore, E>,
   options: SuiteOptions
 ): void =>
-  suite(`${name} as IdempotencyStore`, idempotencyStoreChecks, {
-    ...options,
-    open: openLayer(layer, Context.get(IdempotencyStore))
-  })
+  suite(
+    `${name} as IdempotencyStore`,
+    [...idempotencyStoreChecks, idempotencyStoreModelCheck(options.random)],
+    {
+      ...options,
+      open: openLayer(layer, Context.get(IdempotencyStore))
+    }
+  )
 
 /** Registers the contract of `Lock` as a vitest suite; `layer` as in {@link offsetStoreSuite}. */
 export const lockSuite = <E>(

@@ -3,11 +3,12 @@ import { OffsetRanges } from "@tidemark/core"
 import { Effect } from "effect"
 import { ContractBroken } from "../Check.ts"
 
-const sorted = (_: string, value: unknown): unknown => {
-  if (OffsetRanges.isOffsetRanges(value)) return String(value)
-  if (value === undefined) return undefined
+/** Objects in the order of their names, ranges as people read them. */
+function readable(this: Record<string, unknown>, name: string, value: unknown): unknown {
+  const raw = this[name]
+  if (OffsetRanges.isOffsetRanges(raw)) return String(raw)
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value
-  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+  return Object.fromEntries(Object.entries(raw as object).sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 const clipped = (text: string): string =>
@@ -15,7 +16,7 @@ const clipped = (text: string): string =>
 
 /** A value as text, the same for equal values; what is absent and what is `undefined` read alike. */
 export const textOf = (value: unknown): string =>
-  OffsetRanges.isOffsetRanges(value) ? String(value) : (JSON.stringify(value, sorted) ?? "undefined")
+  OffsetRanges.isOffsetRanges(value) ? String(value) : (JSON.stringify(value, readable) ?? "undefined")
 
 export const broken = (detail: string): Effect.Effect<never, ContractBroken> =>
   Effect.fail(new ContractBroken({ detail }))
