@@ -52,7 +52,10 @@ export const longKey = "k".repeat(1_024)
 
 const goodKey = fc.oneof(
   { weight: 12, arbitrary: fc.integer({ min: 0, max: 7 }).map((number) => `key-${number}`) },
-  { weight: 1, arbitrary: fc.constantFrom(longKey, "\u0000", "{}", "\u{1F30A}") }
+  {
+    weight: 2,
+    arbitrary: fc.constantFrom(longKey, "\u{1F30A}{}", "key-0 ", "key-0\u0000", "KEY-0", "\u00e9", "e\u0301")
+  }
 )
 const badKey = fc.constantFrom("", `${longKey}k`, "\ud800")
 const anyKey = fc.oneof({ weight: 20, arbitrary: goodKey }, { weight: 1, arbitrary: badKey })

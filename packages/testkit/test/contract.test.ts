@@ -1,0 +1,8 @@
+import { idempotencyStoreSuite, lockSuite, offsetStoreSuite } from "@tidemark/testkit/vitest"
+import { referenceStore } from "./referenceStore.ts"
+
+const layer = referenceStore()
+
+offsetStoreSuite("The rules themselves", layer, { clock: "test" })
+idempotencyStoreSuite("The rules themselves", layer, { clock: "test" })
+lockSuite("The rules themselves", layer, { clock: "test" })

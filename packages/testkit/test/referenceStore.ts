@@ -1,0 +1,114 @@
+import {
+  IdempotencyStore,
+  type IdempotencyStoreImplementation,
+  Lock,
+  OffsetStore,
+  type OffsetStoreImplementation,
+  Protocol,
+  StoreError
+} from "@tidemark/core"
+import { Clock, Context, Effect, Layer } from "effect"
+
+/** What a store remembers; outlives the layers that are built on it. */
+export interface Data {
+  readonly streams: Map<string, Protocol.StreamState>
+  keys: Protocol.KeyState
+  table: Protocol.KeyTable
+  tokenFloor: number
+}
+
+interface Implementations {
+  readonly offsets: OffsetStoreImplementation
+  readonly keys: IdempotencyStoreImplementation
+}
+
+/** What makes a bad store of a good one. */
+export type Mutation = (good: Implementations, data: Data) => Implementations
+
+const at = <A>(act: (now: number) => A): Effect.Effect<A> => Effect.map(Clock.currentTimeMillis, act)
+
+const offsetsOn = (data: Data): OffsetStoreImplementation => {
+  const { streams } = data
+  const stream = (name: string): Protocol.StreamState => {
+    const known = streams.get(name) ?? new Protocol.StreamState(data.tokenFloor)
+    streams.set(name, known)
+    return known
+  }
+  return {
+    name: "reference",
+    durable: true,
+    claim: (name, ranges, terms) => at((now) => stream(name).claim(ranges, terms, now)),
+    complete: (ref, ranges) => at((now) => stream(ref.stream).complete(ref.claimId, ranges, now)),
+    release: (ref, ranges) => Effect.sync(() => stream(ref.stream).release(ref.claimId, ranges)),
+    renew: (claims) =>
+      at((now) => claims.map((claim) => stream(claim.stream).renew(claim.claimId, claim.leaseMillis, now))),
+    progress: (name) => at((now) => streams.get(name)?.progress(now)),
+    isCompleted: (name, offset) => Effect.sync(() => streams.get(name)?.isCompleted(offset) ?? false),
+    rewind: (name, to) => Effect.sync(() => stream(name).rewind(to)),
+    skip: (name, ranges) => Effect.sync(() => stream(name).skip(ranges)),
+    forget: (name) =>
+      at((now) => {
+        data.tokenFloor = Math.max(data.tokenFloor, streams.get(name)?.token ?? 0)
+        const known = streams.get(name)?.progress(now) !== undefined
+        streams.delete(name)
+        return known
+      }),
+    copy: (from, to) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const progress = streams.get(from)?.progress(now)
+        if (progress === undefined) return Effect.void
+        if (streams.get(to)?.progress(now) !== undefined) {
+          const detail = `stream ${to} has progress`
+          const reason = "NotEmpty"
+          return Effect.fail(
+            new StoreError({ store: "reference", verb: "copy", reason, detail, retriable: false })
+          )
+        }
+        stream(to).adopt(progress)
+        return Effect.void
+      }),
+    awaitRelease: () => Effect.never
+  }
+}
+
+const keysOn = (data: Data): IdempotencyStoreImplementation => ({
+  name: "reference",
+  durable: true,
+  retentionMillis: 86_400_000,
+  claim: (namespace, items, terms) =>
+    at((now) => {
+      const outcome = data.keys.claim(namespace, items, terms, now)
+      return outcome._tag === "Answers" ? outcome.answers : undefined
+    }),
+  complete: (ref, items, retention) =>
+    at((now) => data.keys.complete(ref.claimId, ref.namespace, items, retention, now)),
+  release: (ref, keys) => Effect.sync(() => data.keys.release(ref.claimId, keys)),
+  renew: (claims) =>
+    at((now) => claims.map((claim) => data.keys.renew(claim.claimId, claim.leaseMillis, now))),
+  lookup: (namespace, keys) => at((now) => keys.map((key) => data.keys.lookup(namespace, key, now))),
+  forget: (namespace, keys) =>
+    Effect.sync(() => keys.filter((key) => data.keys.forget(namespace, key)).length),
+  awaitSettled: () => Effect.never
+})
+
+const emptyData = (): Data => {
+  const table = new Protocol.MapKeyTable()
+  return { streams: new Map(), keys: new Protocol.KeyState(table), table, tokenFloor: 0 }
+}
+
+/** The rules of the protocol themselves as a durable store: built again, it has the same data. */
+export const referenceStore = (
+  mutate: Mutation = (good) => good,
+  data: Data = emptyData()
+): Layer.Layer<OffsetStore | IdempotencyStore | Lock> =>
+  Layer.provideMerge(
+    Lock.layer,
+    Layer.effectContext(
+      Effect.gen(function* () {
+        const { keys, offsets } = mutate({ offsets: offsetsOn(data), keys: keysOn(data) }, data)
+        return Context.make(OffsetStore, yield* OffsetStore.make(offsets)).pipe(
+          Context.add(IdempotencyStore, yield* IdempotencyStore.make(keys))
+        )
+      })
+    )
+  )
