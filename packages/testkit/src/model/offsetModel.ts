@@ -295,7 +295,7 @@ export const offsetStoreModelCheck = (options: RandomOptions = {}): Check<Offset
           step,
           show
         },
-        options
+        { runs: subject.time.exact ? 60 : 20, ...options }
       )
     })
 })
