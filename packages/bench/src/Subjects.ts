@@ -1,5 +1,5 @@
 /** Our own stores, made ready for a contest. */
-import { IdempotencyStore, OffsetStore, Tracker } from "@tidemark/core"
+import { IdempotencyStore, Lock, OffsetStore, Tracker } from "@tidemark/core"
 import { MemoryCore, MemoryStore } from "@tidemark/store-memory"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 
@@ -11,24 +11,31 @@ export const owner = "bench"
 export const newCore = (maxSize: number): MemoryCore =>
   new MemoryCore({ maxSize, whenFull: "evict-oldest", now: Date.now() })
 
-/** The services of a memory store of its own, and how to close it. */
+/** The services of a store, and how to close it. */
 export interface Services {
   readonly offsets: OffsetStore["Service"]
   readonly keys: IdempotencyStore["Service"]
+  readonly lock: Lock["Service"]
   readonly tracker: Tracker["Service"]
   readonly close: () => Promise<void>
 }
 
-export const newServices = async (maxTrackedOffsets = 50_000): Promise<Services> => {
+/** Opens a store of the contestant's own. */
+export const openServices = async <E>(
+  store: Layer.Layer<OffsetStore | IdempotencyStore | Lock, E>
+): Promise<Services> => {
   const scope = Effect.runSync(Scope.make())
-  const layer = Tracker.layer({ namespace: "bench", owner }).pipe(
-    Layer.provideMerge(MemoryStore.layer({ maxTrackedOffsets, ttlSeconds: retentionMillis / 1_000 }))
-  )
+  const layer = Tracker.layer({ namespace: "bench", owner }).pipe(Layer.provideMerge(store))
   const context = await Effect.runPromise(Layer.buildWithScope(layer, scope))
   return {
     offsets: Context.get(context, OffsetStore),
     keys: Context.get(context, IdempotencyStore),
+    lock: Context.get(context, Lock),
     tracker: Context.get(context, Tracker),
     close: () => Effect.runPromise(Scope.close(scope, Exit.void))
   }
 }
+
+/** The services of a memory store. */
+export const newServices = (maxTrackedOffsets = 50_000): Promise<Services> =>
+  openServices(MemoryStore.layer({ maxTrackedOffsets, ttlSeconds: retentionMillis / 1_000 }))

@@ -5,9 +5,10 @@ import { suite as consumer } from "./suites/consumer.ts"
 import { suite as keys } from "./suites/keys.ts"
 import { suite as memory } from "./suites/memory.ts"
 import { suite as offsets } from "./suites/offsets.ts"
+import { suite as sqlite } from "./suites/sqlite.ts"
 import { suite as tracker } from "./suites/tracker.ts"
 
-const suites: ReadonlyArray<Suite> = [offsets, keys, tracker, memory, consumer]
+const suites: ReadonlyArray<Suite> = [offsets, keys, tracker, memory, consumer, sqlite]
 
 const usage = `./dev bench [NAME...] [--json]
 
