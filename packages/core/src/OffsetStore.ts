@@ -14,7 +14,15 @@ import * as Input from "./internal/input.ts"
 import * as LeaseKeeper from "./internal/LeaseKeeper.ts"
 import * as OffsetRanges from "./OffsetRanges.ts"
 import type { ClaimTerms } from "./protocol/Claims.ts"
-import type { CompleteAnswer, OffsetClaimAnswer, Progress } from "./protocol/StreamState.ts"
+import type { KeyCompleteAnswer } from "./protocol/KeyState.ts"
+import {
+  answerOfOne,
+  type CompleteAnswer,
+  completionOfOne,
+  type OffsetClaimAnswer,
+  type OneOffsetAnswer,
+  type Progress
+} from "./protocol/StreamState.ts"
 
 /** Names a claim in `complete`, `release` and `renew`. */
 export interface OffsetClaimRef {
@@ -47,6 +55,17 @@ export interface OffsetStoreImplementation {
     claim: OffsetClaimRef,
     ranges: OffsetRanges.OffsetRanges
   ) => Effect.Effect<CompleteAnswer, StoreError>
+  /** `claim` of one offset, where an adapter has a shorter way; else it is made of `claim`. */
+  readonly claimOffset?: (
+    stream: string,
+    offset: number,
+    terms: ClaimTerms
+  ) => Effect.Effect<OneOffsetAnswer | undefined, StoreError>
+  /** `complete` of one offset, where an adapter has a shorter way; else it is made of `complete`. */
+  readonly completeOffset?: (
+    claim: OffsetClaimRef,
+    offset: number
+  ) => Effect.Effect<KeyCompleteAnswer, StoreError>
   /** Gives back undone what is not completed of `ranges`; of everything where they are not given. */
   readonly release: (
     claim: OffsetClaimRef,
@@ -81,6 +100,8 @@ export interface OffsetStoreService
     OffsetStoreImplementation,
     | "claim"
     | "complete"
+    | "claimOffset"
+    | "completeOffset"
     | "release"
     | "renew"
     | "progress"
@@ -99,6 +120,17 @@ export interface OffsetStoreService
     claim: OffsetClaimRef,
     ranges: OffsetRanges.OffsetRanges
   ) => Effect.Effect<CompleteAnswer, StoreError | InvalidInput>
+  /** What `claim` does, for one offset, with the answer in the words of the answers for keys. */
+  readonly claimOffset: (
+    stream: string,
+    offset: number,
+    terms: ClaimTerms
+  ) => Effect.Effect<OneOffsetAnswer, StoreError | InvalidInput | ClaimIdReused>
+  /** What `complete` does, for one offset. */
+  readonly completeOffset: (
+    claim: OffsetClaimRef,
+    offset: number
+  ) => Effect.Effect<KeyCompleteAnswer, StoreError | InvalidInput>
   readonly release: (
     claim: OffsetClaimRef,
     ranges?: OffsetRanges.OffsetRanges
@@ -160,6 +192,34 @@ const checkDone = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefined 
 const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
   Input.name("stream", claim.stream) ?? Input.name("claimId", claim.claimId)
 
+const reusedOr = <Answer>(
+  stream: string,
+  { claimId }: ClaimTerms,
+  claim: Effect.Effect<Answer | undefined, StoreError>
+): Effect.Effect<Answer, StoreError | ClaimIdReused> =>
+  Effect.flatMap(claim, (answer) =>
+    answer === undefined
+      ? Effect.fail(new ClaimIdReused({ claimId, what: `stream ${stream}` }))
+      : Effect.succeed(answer)
+  )
+
+const claimOne = (
+  implementation: OffsetStoreImplementation,
+  stream: string,
+  offset: number,
+  terms: ClaimTerms
+): Effect.Effect<OneOffsetAnswer | undefined, StoreError> =>
+  implementation.claimOffset?.(stream, offset, terms) ??
+  Effect.map(implementation.claim(stream, OffsetRanges.of(offset), terms), answerOfOne)
+
+const completeOne = (
+  implementation: OffsetStoreImplementation,
+  claim: OffsetClaimRef,
+  offset: number
+): Effect.Effect<KeyCompleteAnswer, StoreError> =>
+  implementation.completeOffset?.(claim, offset) ??
+  Effect.map(implementation.complete(claim, OffsetRanges.of(offset)), completionOfOne)
+
 const makeService = (
   implementation: OffsetStoreImplementation
 ): Effect.Effect<OffsetStoreService, never, Scope.Scope> =>
@@ -178,16 +238,23 @@ const makeService = (
         leases,
         claim: (stream, ranges, terms) => {
           const bad = Input.name("stream", stream) ?? checkRanges(ranges) ?? Input.terms(terms)
-          if (bad !== undefined) return Effect.fail(bad)
-          return Effect.flatMap(implementation.claim(stream, ranges, terms), (answer) =>
-            answer === undefined
-              ? Effect.fail(new ClaimIdReused({ claimId: terms.claimId, what: `stream ${stream}` }))
-              : Effect.succeed(answer)
-          )
+          return bad === undefined
+            ? reusedOr(stream, terms, implementation.claim(stream, ranges, terms))
+            : Effect.fail(bad)
         },
         complete: (claim, ranges) => {
           const bad = checkRef(claim) ?? checkDone(ranges)
           return bad === undefined ? implementation.complete(claim, ranges) : Effect.fail(bad)
+        },
+        claimOffset: (stream, offset, terms) => {
+          const bad = Input.name("stream", stream) ?? Input.offset("offset", offset) ?? Input.terms(terms)
+          return bad === undefined
+            ? reusedOr(stream, terms, claimOne(implementation, stream, offset, terms))
+            : Effect.fail(bad)
+        },
+        completeOffset: (claim, offset) => {
+          const bad = checkRef(claim) ?? Input.offset("offset", offset)
+          return bad === undefined ? completeOne(implementation, claim, offset) : Effect.fail(bad)
         },
         release: (claim, ranges) => {
           const bad = checkRef(claim) ?? (ranges === undefined ? undefined : checkRanges(ranges))

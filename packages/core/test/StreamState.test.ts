@@ -1,7 +1,7 @@
 import { OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { NaiveStream, tail } from "./naiveStream.ts"
+import { type NaiveAnswer, NaiveStream, tail } from "./naiveStream.ts"
 
 const toRanges = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges => {
   const below = OffsetRanges.fromOffsets(offsets.filter((offset) => offset < tail))
@@ -26,6 +26,9 @@ const openEnded = fc
   .map((from) => Array.from({ length: tail + 1 - from }, (_, index) => from + index))
 const asked = fc.oneof({ weight: 4, arbitrary: closed }, { weight: 1, arbitrary: openEnded })
 
+/** So few that they meet often. */
+const single = fc.integer({ min: 10, max: 16 })
+
 type Command =
   | {
       readonly verb: "claim"
@@ -34,6 +37,8 @@ type Command =
       readonly lease: number
     }
   | { readonly verb: "complete"; readonly id: string; readonly offsets: ReadonlyArray<number> }
+  | { readonly verb: "claimOffset"; readonly id: string; readonly offset: number; readonly lease: number }
+  | { readonly verb: "completeOffset"; readonly id: string; readonly offset: number }
   | { readonly verb: "release"; readonly id: string; readonly offsets: ReadonlyArray<number> | undefined }
   | { readonly verb: "renew"; readonly id: string; readonly lease: number }
   | { readonly verb: "rewind"; readonly to: number }
@@ -49,6 +54,14 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   {
     weight: 6,
     arbitrary: fc.record({ verb: fc.constant("complete" as const), id: claimId, offsets: closed })
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({ verb: fc.constant("claimOffset" as const), id: claimId, offset: single, lease })
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({ verb: fc.constant("completeOffset" as const), id: claimId, offset: single })
   },
   {
     weight: 2,
@@ -79,6 +92,61 @@ const restored = (state: Protocol.StreamState): Protocol.StreamState => {
   return Protocol.StreamState.restore({ ...snapshot, completed })
 }
 
+/** What the model says of one offset, in the words of the short way. */
+const answerOfModel = (
+  answer: NaiveAnswer | undefined,
+  heldUntil: number | undefined
+): Protocol.OneOffsetAnswer | undefined => {
+  if (answer === undefined) return undefined
+  const { granted, held, token, until } = answer
+  if (granted.length > 0) return { _tag: "Claimed", token: token as number, until: until as number }
+  return held.length > 0
+    ? { _tag: "InFlight", until: heldUntil as number, owner: "somebody" }
+    : { _tag: "Completed" }
+}
+
+type Way = "short" | "long"
+
+/** Does one command, those on one offset in the short way or in the long one. */
+const done = (state: Protocol.StreamState, way: Way, command: Command, now: number): unknown => {
+  switch (command.verb) {
+    case "claim":
+    case "claimOffset": {
+      const terms = { claimId: command.id, owner: command.id, leaseMillis: command.lease }
+      if (command.verb === "claim") return state.claim(toRanges(command.offsets), terms, now)
+      return way === "short"
+        ? state.claimOffset(command.offset, terms, now)
+        : Protocol.answerOfOne(state.claim(OffsetRanges.of(command.offset), terms, now))
+    }
+    case "complete":
+      return state.complete(command.id, toRanges(command.offsets), now)
+    case "completeOffset":
+      return way === "short"
+        ? state.completeOffset(command.id, command.offset, now)
+        : Protocol.completionOfOne(state.complete(command.id, OffsetRanges.of(command.offset), now))
+    case "release":
+      return state.release(command.id, command.offsets && toRanges(command.offsets))
+    case "renew":
+      return state.renew(command.id, command.lease, now)
+    case "rewind":
+      return state.rewind(command.to)
+    case "skip":
+      return state.skip(toRanges(command.offsets))
+    case "wait":
+    case "restore":
+  }
+}
+
+/** All that a stream knows, claims in order, as plain values. */
+const spelledOut = (state: Protocol.StreamState, now: number): unknown => ({
+  progress: JSON.stringify(state.progress(now)),
+  claims: state.snapshot?.claims.map(({ claimId, owner, token, leaseMillis, until, requested, held }) => ({
+    ...{ claimId, owner, token, leaseMillis, until },
+    requested: String(requested),
+    held: String(held)
+  }))
+})
+
 /** Does one command on both, and compares what they answer. */
 const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, now: number): void => {
   switch (command.verb) {
@@ -105,6 +173,20 @@ const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, 
         already: toOffsets(answer.alreadyCompleted),
         lost: toOffsets(answer.leaseLost)
       }).toEqual(expected)
+      return
+    }
+    case "claimOffset": {
+      const terms = { claimId: command.id, owner: "somebody", leaseMillis: command.lease }
+      const holder = model.liveHolder(command.offset, now)
+      const expected = model.claim(command.id, [command.offset], terms, now)
+      expect(real.claimOffset(command.offset, terms, now)).toEqual(answerOfModel(expected, holder?.until))
+      return
+    }
+    case "completeOffset": {
+      const { completed, already } = model.complete(command.id, [command.offset], now)
+      const expected =
+        completed.length > 0 ? "Completed" : already.length > 0 ? "AlreadyCompleted" : "LeaseLost"
+      expect(real.completeOffset(command.id, command.offset, now)).toBe(expected)
       return
     }
     case "release":
@@ -164,6 +246,26 @@ describe("StreamState", () => {
     )
   })
 
+  it("does for one offset in the short way exactly what it does in the long one", () => {
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+        let short = new Protocol.StreamState()
+        let long = new Protocol.StreamState()
+        let now = 1_000
+        for (const next of commands) {
+          if (next.verb === "wait") now += next.millis
+          if (next.verb === "restore") {
+            short = restored(short)
+            long = restored(long)
+          }
+          expect(done(short, "short", next, now)).toEqual(done(long, "long", next, now))
+          expect(spelledOut(short, now)).toEqual(spelledOut(long, now))
+        }
+      }),
+      { numRuns: 400 }
+    )
+  })
+
   const terms = (claimId: string, leaseMillis = 100): Protocol.ClaimTerms => ({
     claimId,
     owner: claimId,
@@ -182,6 +284,7 @@ describe("StreamState", () => {
     const state = new Protocol.StreamState()
     state.claim(OffsetRanges.of(7), terms("first", 100), 0)
     expect(state.claim(OffsetRanges.of(7), terms("early"), 99)?.token).toBeUndefined()
+    expect(state.claimOffset(7, terms("early"), 99)).toEqual({ _tag: "InFlight", until: 100, owner: "first" })
     expect(state.claim(OffsetRanges.of(7), terms("late"), 100)?.token).toBeDefined()
     expect(OffsetRanges.isEmpty(state.complete("first", OffsetRanges.of(7), 100).completed)).toBe(true)
   })
@@ -194,6 +297,9 @@ describe("StreamState", () => {
       const state = new Protocol.StreamState()
       state.claim(OffsetRanges.of(7), terms("slow", 100), 0)
       expect(OffsetRanges.isEmpty(state.complete("slow", OffsetRanges.of(7), now).completed)).toBe(!completes)
+      const short = new Protocol.StreamState()
+      short.claimOffset(7, terms("slow", 100), 0)
+      expect(short.completeOffset("slow", 7, now)).toBe(completes ? "Completed" : "LeaseLost")
     }
   })
 

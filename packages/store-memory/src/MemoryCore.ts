@@ -54,6 +54,8 @@ export class MemoryCore {
   readonly table: CompactKeyTable
   readonly keys: Protocol.KeyState
   private readonly streams = new Map<string, Protocol.StreamState>()
+  private lastName = ""
+  private lastStream: Protocol.StreamState | undefined
   private readonly whenFull: Policies.WhenFull
   private readonly onPressure: () => void
   /** Where eviction stops. */
@@ -157,15 +159,23 @@ export class MemoryCore {
     terms: Protocol.ClaimTerms,
     now: number
   ): Protocol.OffsetClaimAnswer | undefined {
-    let state = this.streams.get(stream)
-    if (state === undefined) {
-      state = new Protocol.StreamState(this.tokenFloor)
-      this.streams.set(stream, state)
-    }
     this.operations += 1
-    const answer = state.claim(ranges, terms, now)
+    const answer = this.streamOrNew(stream).claim(ranges, terms, now)
     if (answer?.token === undefined) this.hits += 1
     else this.misses += 1
+    return answer
+  }
+
+  claimOffset(
+    stream: string,
+    offset: number,
+    terms: Protocol.ClaimTerms,
+    now: number
+  ): Protocol.OneOffsetAnswer | undefined {
+    this.operations += 1
+    const answer = this.streamOrNew(stream).claimOffset(offset, terms, now)
+    if (answer?._tag === "Claimed") this.misses += 1
+    else this.hits += 1
     return answer
   }
 
@@ -176,28 +186,43 @@ export class MemoryCore {
     now: number
   ): Protocol.CompleteAnswer {
     this.operations += 1
-    return (this.streams.get(stream) ?? new Protocol.StreamState()).complete(claimId, ranges, now)
+    return (this.stream(stream) ?? new Protocol.StreamState()).complete(claimId, ranges, now)
+  }
+
+  completeOffset(
+    stream: string,
+    claimId: string,
+    offset: number,
+    now: number
+  ): Protocol.KeyCompleteAnswer {
+    this.operations += 1
+    return this.stream(stream)?.completeOffset(claimId, offset, now) ?? "LeaseLost"
   }
 
   /** A stream that is known, for the other verbs. */
   stream(name: string): Protocol.StreamState | undefined {
-    return this.streams.get(name)
+    // most often the one that was asked for last
+    if (name === this.lastName) return this.lastStream
+    this.lastStream = this.streams.get(name)
+    this.lastName = name
+    return this.lastStream
   }
 
-  /** A stream, made where it was not known, for operators' verbs. */
+  /** A stream, made where it was not known. */
   streamOrNew(name: string): Protocol.StreamState {
-    let state = this.streams.get(name)
-    if (state === undefined) {
-      state = new Protocol.StreamState(this.tokenFloor)
-      this.streams.set(name, state)
-    }
+    const known = this.stream(name)
+    if (known !== undefined) return known
+    const state = new Protocol.StreamState(this.tokenFloor)
+    this.streams.set(name, state)
+    this.lastStream = state
     return state
   }
 
   /** Removes all that is known of a stream; its tokens go on from where they were, should it come again. */
   forgetStream(name: string): boolean {
-    const state = this.streams.get(name)
+    const state = this.stream(name)
     if (state === undefined) return false
+    this.lastStream = undefined
     this.tokenFloor = Math.max(this.tokenFloor, state.token)
     return this.streams.delete(name)
   }

@@ -106,17 +106,27 @@ const notEmpty = (from: string, to: string): StoreError =>
 const atNow = <A, E = never>(act: (now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => act(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()))
 
+/** The same for what can't fail: a value at once, without an effect around it. */
+const valueAtNow = <A>(act: (now: number) => A): Effect.Effect<A> =>
+  Effect.withFiberSucceed((fiber) => act(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()))
+
 const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
   OffsetStore.make({
     name: storeName,
     durable: false,
-    claim: (stream, ranges, terms) =>
-      atNow((now) => Effect.succeed(core.claimOffsets(stream, ranges, terms, now))),
+    claim: (stream, ranges, terms) => valueAtNow((now) => core.claimOffsets(stream, ranges, terms, now)),
     complete: ({ stream, claimId }, ranges) =>
-      atNow((now) => {
+      valueAtNow((now) => {
         const answer = core.completeOffsets(stream, claimId, ranges, now)
         if (wakeups.any) wakeups.wake(stream)
-        return Effect.succeed(answer)
+        return answer
+      }),
+    claimOffset: (stream, offset, terms) => valueAtNow((now) => core.claimOffset(stream, offset, terms, now)),
+    completeOffset: ({ stream, claimId }, offset) =>
+      valueAtNow((now) => {
+        const answer = core.completeOffset(stream, claimId, offset, now)
+        if (wakeups.any) wakeups.wake(stream)
+        return answer
       }),
     release: ({ stream, claimId }, ranges) =>
       Effect.sync(() => {
@@ -124,14 +134,12 @@ const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
         if (wakeups.any) wakeups.wake(stream)
       }),
     renew: (claims) =>
-      atNow((now) =>
-        Effect.succeed(
-          claims.map(({ stream, claimId, leaseMillis }) =>
-            core.stream(stream)?.renew(claimId, leaseMillis, now)
-          )
+      valueAtNow((now) =>
+        claims.map(({ stream, claimId, leaseMillis }) =>
+          core.stream(stream)?.renew(claimId, leaseMillis, now)
         )
       ),
-    progress: (stream) => atNow((now) => Effect.succeed(core.stream(stream)?.progress(now))),
+    progress: (stream) => valueAtNow((now) => core.stream(stream)?.progress(now)),
     isCompleted: (stream, offset) => Effect.sync(() => core.stream(stream)?.isCompleted(offset) ?? false),
     rewind: (stream, to) =>
       Effect.sync(() => {
@@ -182,14 +190,14 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
         }
       }),
     complete: ({ namespace, claimId }, items, retention) =>
-      atNow((now) => {
+      valueAtNow((now) => {
         const answers = core.completeKeys(claimId, namespace, items, retention, now)
         if (wakeups.any)
           wakeKeys(
             namespace,
             items.map(({ key }) => key)
           )
-        return Effect.succeed(answers)
+        return answers
       }),
     release: ({ namespace, claimId }, keys) =>
       Effect.sync(() => {
@@ -198,10 +206,10 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
         wakeKeys(namespace, held)
       }),
     renew: (claims) =>
-      atNow((now) =>
-        Effect.succeed(claims.map(({ claimId, leaseMillis }) => core.keys.renew(claimId, leaseMillis, now)))
+      valueAtNow((now) =>
+        claims.map(({ claimId, leaseMillis }) => core.keys.renew(claimId, leaseMillis, now))
       ),
-    lookup: (namespace, keys) => atNow((now) => Effect.succeed(core.lookupKeys(namespace, keys, now))),
+    lookup: (namespace, keys) => valueAtNow((now) => core.lookupKeys(namespace, keys, now)),
     forget: (namespace, keys) =>
       Effect.sync(() => {
         let known = 0

@@ -8,7 +8,11 @@
 import * as OffsetRanges from "../OffsetRanges.ts"
 import * as OffsetSet from "../OffsetSet.ts"
 import { ClaimList } from "./ClaimList.ts"
-import { type ClaimRecord, type ClaimTerms, isForgotten, isLive, nextToken, renewedUntil } from "./Claims.ts"
+import { type ClaimTerms, isForgotten, isLive, nextToken, renewedUntil } from "./Claims.ts"
+import type { KeyCompleteAnswer } from "./KeyState.ts"
+import { StreamClaim, type StreamClaimRecord } from "./StreamClaim.ts"
+
+export type { StreamClaimRecord } from "./StreamClaim.ts"
 
 /** A part of what was asked for that another claim holds. */
 export interface HeldRanges {
@@ -39,6 +43,12 @@ export interface CompleteAnswer {
   readonly leaseLost: OffsetRanges.OffsetRanges
 }
 
+/** The answer to a claim on one offset, in the words of the answers for keys. */
+export type OneOffsetAnswer =
+  | { readonly _tag: "Claimed"; readonly token: number; readonly until: number }
+  | { readonly _tag: "Completed" }
+  | { readonly _tag: "InFlight"; readonly until: number; readonly owner: string }
+
 /** A live claim, for people. */
 export interface LiveClaim {
   readonly claimId: string
@@ -65,13 +75,6 @@ export interface Progress {
   readonly claims: ReadonlyArray<LiveClaim>
 }
 
-/** A claim as a stream remembers it. */
-export interface StreamClaimRecord extends ClaimRecord {
-  readonly requested: OffsetRanges.OffsetRanges
-  /** What was granted and not given back. What of it is completed, the stream's completed set tells. */
-  readonly held: OffsetRanges.OffsetRanges
-}
-
 /** All that a stream is, for stores that keep it outside of memory. */
 export interface StreamSnapshot {
   /** The completed offsets, with their origin. */
@@ -81,14 +84,8 @@ export interface StreamSnapshot {
   readonly claims: ReadonlyArray<StreamClaimRecord>
 }
 
-interface StreamClaim extends StreamClaimRecord {
-  held: OffsetRanges.OffsetRanges
-  /** How many offsets of `held` are not completed; `Infinity` for an open-ended claim. */
-  remaining: number
-  at: number
-}
-
 const nothingHeld: ReadonlyArray<HeldRanges> = []
+const oneCompleted: OneOffsetAnswer = { _tag: "Completed" }
 
 export class StreamState {
   private readonly completed: OffsetSet.OffsetSet
@@ -110,9 +107,10 @@ export class StreamState {
     state.started = true
     state.epoch = epoch
     for (const claim of claims) {
-      const { claimId, owner, token, leaseMillis, until, requested, held } = claim
-      const remaining = undoneSize(completed.subtractFrom(held))
-      state.claims.add({ claimId, owner, token, leaseMillis, until, requested, held, remaining, at: -1 })
+      const { token, until, requested, held } = claim
+      state.claims.add(
+        StreamClaim.onRanges(claim, token, until, requested, held, completed.subtractFrom(held))
+      )
     }
     return state
   }
@@ -153,28 +151,32 @@ export class StreamState {
       }
     }
     this.dropOverlapped(granted)
-    const first = OffsetRanges.first(granted) as number
-    if (!this.started) {
-      this.started = true
-      this.completed.reset(first)
-    } else if (first < this.completed.origin) {
-      this.completed.lowerOrigin(first)
-    }
+    this.include(OffsetRanges.first(granted) as number)
     const token = nextToken(this.lastToken, now)
     this.lastToken = token
     const until = now + terms.leaseMillis
-    this.claims.add({
-      claimId: terms.claimId,
-      owner: terms.owner,
-      token,
-      leaseMillis: terms.leaseMillis,
-      until,
-      requested: ranges,
-      held: granted,
-      remaining: undoneSize(granted),
-      at: -1
-    })
+    this.claims.add(StreamClaim.onRanges(terms, token, until, ranges, granted))
     return { granted, token, until, completed: present, held }
+  }
+
+  /** What {@link claim} does, for one offset: the same rules and effects, without sets of ranges. */
+  claimOffset(offset: number, terms: ClaimTerms, now: number): OneOffsetAnswer | undefined {
+    this.forgetOldClaims(now)
+    if (this.claims.find(terms.claimId) !== undefined) {
+      return answerOfOne(this.claim(OffsetRanges.of(offset), terms, now))
+    }
+    if (this.isCompleted(offset)) return oneCompleted
+    const holder = this.holderOf(offset)
+    if (holder !== undefined) {
+      if (isLive(holder, now)) return { _tag: "InFlight", until: holder.until, owner: holder.owner }
+      this.claims.remove(holder)
+    }
+    this.include(offset)
+    const token = nextToken(this.lastToken, now)
+    this.lastToken = token
+    const until = now + terms.leaseMillis
+    this.claims.add(StreamClaim.onOffset(terms, token, until, offset))
+    return { _tag: "Claimed", token, until }
   }
 
   complete(claimId: string, ranges: OffsetRanges.OffsetRanges, now: number): CompleteAnswer {
@@ -195,6 +197,17 @@ export class StreamState {
     }
   }
 
+  /** What {@link complete} does, for one offset. */
+  completeOffset(claimId: string, offset: number, now: number): KeyCompleteAnswer {
+    if (this.isCompleted(offset)) return "AlreadyCompleted"
+    const claim = this.claims.find(claimId)
+    if (claim === undefined || isForgotten(claim, now) || !claim.holds(offset)) return "LeaseLost"
+    this.completed.add(offset, offset + 1)
+    claim.remaining -= 1
+    if (claim.remaining === 0) this.claims.remove(claim)
+    return "Completed"
+  }
+
   /** Gives back undone what is not completed of `ranges`, or of all. Of an unknown claim: nothing to do. */
   release(claimId: string, ranges?: OffsetRanges.OffsetRanges): void {
     const claim = this.claims.find(claimId)
@@ -205,8 +218,7 @@ export class StreamState {
       this.claims.remove(claim)
       return
     }
-    claim.held = held
-    claim.remaining = undoneSize(remaining)
+    claim.reduce(held, remaining)
   }
 
   /** @returns until when, or `undefined` where the lease is lost. */
@@ -262,12 +274,7 @@ export class StreamState {
   skip(ranges: OffsetRanges.OffsetRanges): void {
     const first = OffsetRanges.first(ranges)
     if (first === undefined) return
-    if (!this.started) {
-      this.started = true
-      this.completed.reset(first)
-    } else if (first < this.completed.origin) {
-      this.completed.lowerOrigin(first)
-    }
+    this.include(first)
     this.completed.addRanges(ranges)
     this.supersede()
   }
@@ -279,6 +286,16 @@ export class StreamState {
     this.completed.addRanges(from.completed)
     this.epoch = from.epoch
     this.claims.clear()
+  }
+
+  /** The origin is where the first claim began, or a lower one since. */
+  private include(first: number): void {
+    if (!this.started) {
+      this.started = true
+      this.completed.reset(first)
+    } else if (first < this.completed.origin) {
+      this.completed.lowerOrigin(first)
+    }
   }
 
   private supersede(): void {
@@ -311,6 +328,13 @@ export class StreamState {
     }
   }
 
+  /** At most one claim holds what is not completed: who gets it anew drops the one that is over. */
+  private holderOf(offset: number): StreamClaim | undefined {
+    const { all } = this.claims
+    for (let index = 0; index < all.length; index++) if (all[index].holds(offset)) return all[index]
+    return undefined
+  }
+
   private heldByOthers(
     ranges: OffsetRanges.OffsetRanges,
     self: StreamClaim | undefined,
@@ -318,7 +342,7 @@ export class StreamState {
   ): ReadonlyArray<HeldRanges> {
     let held: Array<HeldRanges> | undefined
     for (const claim of this.claims.all) {
-      if (claim === self || !isLive(claim, now) || !OffsetRanges.overlaps(ranges, claim.held)) continue
+      if (claim === self || !isLive(claim, now) || !claim.overlaps(ranges)) continue
       held ??= []
       held.push({
         ranges: OffsetRanges.intersect(ranges, claim.held),
@@ -333,13 +357,26 @@ export class StreamState {
   private dropOverlapped(granted: OffsetRanges.OffsetRanges): void {
     const { all } = this.claims
     for (let index = all.length - 1; index >= 0; index--) {
-      if (OffsetRanges.overlaps(granted, all[index].held)) this.claims.remove(all[index])
+      if (all[index].overlaps(granted)) this.claims.remove(all[index])
     }
   }
 }
 
-const undoneSize = (ranges: OffsetRanges.OffsetRanges): number =>
-  OffsetRanges.isOpenEnded(ranges) ? Number.POSITIVE_INFINITY : OffsetRanges.size(ranges)
+/** What an answer says of the one offset that was asked for. */
+export const answerOfOne = (answer: OffsetClaimAnswer | undefined): OneOffsetAnswer | undefined => {
+  if (answer === undefined) return undefined
+  const { granted, token, until, held } = answer
+  if (token !== undefined && until !== undefined && !OffsetRanges.isEmpty(granted)) {
+    return { _tag: "Claimed", token, until }
+  }
+  return held.length > 0 ? { _tag: "InFlight", until: held[0].until, owner: held[0].owner } : oneCompleted
+}
+
+/** What an answer says of the one offset that was completed. */
+export const completionOfOne = ({ completed, leaseLost }: CompleteAnswer): KeyCompleteAnswer => {
+  if (!OffsetRanges.isEmpty(completed)) return "Completed"
+  return OffsetRanges.isEmpty(leaseLost) ? "AlreadyCompleted" : "LeaseLost"
+}
 
 const withoutHeld = (
   ranges: OffsetRanges.OffsetRanges,
