@@ -189,12 +189,7 @@ export class MemoryCore {
     return (this.stream(stream) ?? new Protocol.StreamState()).complete(claimId, ranges, now)
   }
 
-  completeOffset(
-    stream: string,
-    claimId: string,
-    offset: number,
-    now: number
-  ): Protocol.KeyCompleteAnswer {
+  completeOffset(stream: string, claimId: string, offset: number, now: number): Protocol.KeyCompleteAnswer {
     this.operations += 1
     return this.stream(stream)?.completeOffset(claimId, offset, now) ?? "LeaseLost"
   }

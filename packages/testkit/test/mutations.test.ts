@@ -16,8 +16,16 @@ import { describe, expect, it } from "vitest"
 import { badKeyStores, badOffsetStores } from "./mutations.ts"
 import { type Mutation, referenceStore } from "./referenceStore.ts"
 
-/** What answers in the right relation to each other, and in names that the random commands don't use, can't be told. */
-const unseenByModel = ["gives small tokens", "joins namespace and key"]
+/**
+ * What answers in the right relation to each other, and in names or verbs that the random commands don't use, can't be
+ * told.
+ */
+const unseenByModel = [
+  "gives small tokens",
+  "joins namespace and key",
+  "grants a single offset that is held",
+  "completes a single offset for whoever asks"
+]
 
 /** What the contract says is broken counts, and the store's own error; not a mutation that is itself broken. */
 const failures = (outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> =>

@@ -59,6 +59,16 @@ export const badOffsetStores: Readonly<Record<string, Mutation>> = {
         return yield* good.claim(stream, ranges, terms)
       })
   })),
+  "grants a single offset that is held": onOffsets((good) => ({
+    claimOffset: (stream, offset, terms) =>
+      Effect.map(good.claim(stream, OffsetRanges.of(offset), terms), (answer) =>
+        answer === undefined ? undefined : { _tag: "Claimed", token: answer.token ?? 1, until: 1 }
+      )
+  })),
+  "completes a single offset for whoever asks": onOffsets((good) => ({
+    completeOffset: (ref, offset) =>
+      Effect.map(good.complete(ref, OffsetRanges.of(offset)), () => "Completed")
+  })),
   "grants an open-ended claim in part": onOffsets((good) => ({
     claim: (stream, ranges, terms) =>
       Effect.gen(function* () {

@@ -25,6 +25,8 @@ export const offsetStoreInput: ReadonlyArray<Check<OffsetStoreService>> = [
             "claim with an owner that is": store.claim(stream, of(0), { ...good, owner: bad }),
             "complete in": store.complete({ ...ref, stream: bad }, of(0)),
             "complete by": store.complete({ ...ref, claimId: bad }, of(0)),
+            "claimOffset in": store.claimOffset(bad, 0, good),
+            "completeOffset in": store.completeOffset({ ...ref, stream: bad }, 0),
             "release in": store.release({ ...ref, stream: bad }),
             "release by": store.release({ ...ref, claimId: bad }),
             "renew in": store.renew([{ ...ref, stream: bad, leaseMillis: 1 }]),
@@ -58,6 +60,8 @@ export const offsetStoreInput: ReadonlyArray<Check<OffsetStoreService>> = [
           )
         }
         for (const bad of [-1, 0.5, Number.NaN, highest + 1, Number.POSITIVE_INFINITY]) {
+          yield* failsWith(`claimOffset ${bad}`, store.claimOffset(stream, bad, good), "InvalidInput")
+          yield* failsWith(`completeOffset ${bad}`, store.completeOffset(ref, bad), "InvalidInput")
           yield* failsWith(`isCompleted ${bad}`, store.isCompleted(stream, bad), "InvalidInput")
           yield* failsWith(`rewind to ${bad}`, store.rewind(stream, bad), "InvalidInput")
         }

@@ -2,7 +2,7 @@
 import { OffsetRanges, type OffsetStoreService, type Protocol } from "@tidemark/core"
 import { Effect } from "effect"
 import type { Check, ContractBroken } from "../Check.ts"
-import { ensure, same } from "../internal/expect.ts"
+import { broken, ensure, failsWith, same, textOf } from "../internal/expect.ts"
 import { granted, heldOf, refused } from "./offsetStoreClaiming.ts"
 import { endsAfter, terms, timed } from "./shared.ts"
 
@@ -388,6 +388,46 @@ export const offsetStoreSettling: ReadonlyArray<Check<OffsetStoreService>> = [
           OffsetRanges.equals((yield* store.complete(ref, make(0, 10))).completed, make(0, 10)),
           () => "the revived claim does not complete what it holds"
         )
+      })
+  },
+  {
+    invariant: 3,
+    name: "one offset is claimed and completed by the rules of ranges, whichever of the two verbs is used",
+    run: ({ name, store, time }) =>
+      Effect.gen(function* () {
+        const stream = name("stream")
+        const mine = { stream, claimId: name("mine") }
+        const other = { stream, claimId: name("other") }
+        const claim = ({ claimId }: typeof mine, offset: number, leaseMillis = time.longMillis) =>
+          store.claimOffset(stream, offset, terms(claimId, leaseMillis))
+        const first = yield* claim(mine, 7)
+        if (first._tag !== "Claimed") return yield* broken(`a new offset: ${textOf(first)}`)
+        const { token, until } = first
+        yield* same("asked again", yield* claim(mine, 7), first)
+        yield* failsWith("the claim id for another offset", claim(mine, 8), "ClaimIdReused")
+        const held = { _tag: "InFlight", until, owner: mine.claimId }
+        yield* same("what another is told", yield* claim(other, 7), held)
+        yield* refused(
+          "another's claim by ranges",
+          yield* store.claim(stream, of(7), terms(name("ranges"), 1))
+        )
+        yield* same("completed by another", yield* store.completeOffset(other, 7), "LeaseLost")
+        yield* same("completed", yield* store.completeOffset(mine, 7), "Completed")
+        yield* same("completed again", yield* store.completeOffset(mine, 7), "AlreadyCompleted")
+        yield* same("claimed when completed", yield* claim(other, 7), { _tag: "Completed" })
+        const batch = { stream, claimId: name("batch") }
+        yield* store.claim(stream, make(20, 23), terms(batch.claimId, time.longMillis))
+        yield* same("one of a batch", yield* store.completeOffset(batch, 21), "Completed")
+        const slow = { stream, claimId: name("slow") }
+        const second = yield* claim(slow, 30, time.shortMillis)
+        if (second._tag !== "Claimed") return yield* broken(`another new offset: ${textOf(second)}`)
+        yield* ensure(second.token > token, () => `the token ${second.token} after ${token}`)
+        yield* time.passTo(second.until)
+        const taken = yield* claim(other, 30)
+        yield* same("claimed when the lease was over", taken._tag, "Claimed")
+        yield* same("completed too late", yield* store.completeOffset(slow, 30), "LeaseLost")
+        const completed = (yield* store.progress(stream))?.completed
+        yield* same("progress", String(completed), "[7,8) [21,22)")
       })
   }
 ]
