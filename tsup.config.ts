@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs"
+import { dirname, join } from "node:path"
 import { defineConfig } from "tsup"
 
 /**
@@ -16,6 +18,18 @@ export default defineConfig({
   removeNodeProtocol: false,
   silent: true,
   esbuildPlugins: [
+    {
+      // `lua("name")` becomes the text of that file: a bundle, or a program in one file, has no files to read
+      name: "scripts-as-text",
+      setup(build) {
+        build.onLoad({ filter: /[\\/]store-redis[\\/]src[\\/]internal[\\/]scripts\.ts$/ }, ({ path }) => ({
+          loader: "ts",
+          contents: readFileSync(path, "utf8").replace(/\blua\("([^"]+)"\)/g, (_, name) =>
+            JSON.stringify(readFileSync(join(dirname(path), `../scripts/${name}.lua`), "utf8"))
+          )
+        }))
+      }
+    },
     {
       name: "one-file-out-per-file-in",
       setup(build) {

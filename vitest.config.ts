@@ -8,6 +8,7 @@ const projects = {
   scripts: "scripts",
   core: "packages/core",
   "store-memory": "packages/store-memory",
+  "store-redis": "packages/store-redis",
   "store-sqlite": "packages/store-sqlite",
   kafka: "packages/kafka",
   testkit: "packages/testkit",

@@ -24,11 +24,23 @@ export interface CoalescingOptions<Request, Answer, E> {
    * works without waiting: nobody else could call while it does. Default: the first call leaves at once.
    */
   readonly afterTurn?: boolean
+  /**
+   * What may go together: requests of different lanes never do, and don't wait for each other; `concurrency` counts
+   * for each lane. For a store whose calls go to several places. Default: all go together.
+   */
+  readonly laneOf?: (request: Request) => string
 }
 
 interface Waiting<Request, Answer, E> {
   readonly request: Request
   readonly settle: (exit: Exit.Exit<Answer, E>) => void
+}
+
+interface Lane<Request, Answer, E> {
+  readonly name: string
+  queue: Array<Waiting<Request, Answer, E>>
+  underWay: number
+  turnEnds: boolean
 }
 
 /**
@@ -44,15 +56,15 @@ export const make = <Request, Answer, E>(
   options: CoalescingOptions<Request, Answer, E>
 ): Effect.Effect<(request: Request) => Effect.Effect<Answer, E>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false } = options
+    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false, laneOf } = options
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
-    let queue: Array<Waiting<Request, Answer, E>> = []
+    const lanes = new Map<string, Lane<Request, Answer, E>>()
     const underWay = new Set<ReturnType<typeof startGroup>>()
     let closed = false
-    let turnEnds = false
 
-    const nextGroup = (): ReadonlyArray<Waiting<Request, Answer, E>> => {
+    const nextGroup = (lane: Lane<Request, Answer, E>): ReadonlyArray<Waiting<Request, Answer, E>> => {
+      const { queue } = lane
       let size = 0
       let count = 0
       while (count < queue.length) {
@@ -60,48 +72,68 @@ export const make = <Request, Answer, E>(
         if (count > 0 && size > maxItems) break
         count += 1
       }
-      const group = queue.slice(0, count)
-      queue = queue.slice(count)
-      return group
+      lane.queue = queue.slice(count)
+      return queue.slice(0, count)
     }
 
     const startGroup = (group: ReadonlyArray<Waiting<Request, Answer, E>>) =>
       fork(Effect.suspend(() => run(group.map(({ request }) => request))))
 
-    const startGroups = (): void => {
-      while (queue.length > 0 && underWay.size < concurrency && !closed && !turnEnds) {
-        const group = nextGroup()
+    const startGroups = (lane: Lane<Request, Answer, E>): void => {
+      while (lane.queue.length > 0 && lane.underWay < concurrency && !closed && !lane.turnEnds) {
+        const group = nextGroup(lane)
         const fiber = startGroup(group)
+        lane.underWay += 1
         underWay.add(fiber)
         fiber.addObserver((exit) => {
+          lane.underWay -= 1
           underWay.delete(fiber)
           // before they are answered, so that the next group does not wait for what they do with it
-          startNext()
+          startNext(lane)
+          forgetIfIdle(lane)
           for (let index = 0; index < group.length; index++) {
             group[index].settle(Exit.isSuccess(exit) ? exit.value[index] : Exit.failCause(exit.cause))
           }
         })
       }
+      forgetIfIdle(lane)
+    }
+
+    const forgetIfIdle = (lane: Lane<Request, Answer, E>): void => {
+      const idle = lane.underWay === 0 && lane.queue.length === 0 && !lane.turnEnds
+      if (idle && lanes.get(lane.name) === lane) lanes.delete(lane.name)
     }
 
     const startNext = afterTurn
-      ? (): void => {
-          if (turnEnds || queue.length === 0) return
-          turnEnds = true
+      ? (lane: Lane<Request, Answer, E>): void => {
+          if (lane.turnEnds || lane.queue.length === 0) return
+          lane.turnEnds = true
           // not a microtask: callers who always come again would keep timers and sockets from their turn
           setImmediate(() => {
-            turnEnds = false
-            startGroups()
+            lane.turnEnds = false
+            startGroups(lane)
           })
         }
-      : (): void => startGroups()
+      : startGroups
+
+    const laneFor = (request: Request): Lane<Request, Answer, E> => {
+      const name = laneOf === undefined ? "" : laneOf(request)
+      let lane = lanes.get(name)
+      if (lane === undefined) {
+        lane = { name, queue: [], underWay: 0, turnEnds: false }
+        lanes.set(name, lane)
+      }
+      return lane
+    }
 
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         closed = true
-        const unsent = queue
-        queue = []
-        for (const { settle } of unsent) settle(Exit.interrupt())
+        for (const lane of lanes.values()) {
+          const unsent = lane.queue
+          lane.queue = []
+          for (const { settle } of unsent) settle(Exit.interrupt())
+        }
         return Effect.forEach([...underWay], (fiber) => Effect.sync(() => fiber.interruptUnsafe()), {
           discard: true
         })
@@ -112,11 +144,12 @@ export const make = <Request, Answer, E>(
       Effect.callback<Answer, E>((resume) => {
         if (closed) return resume(Effect.interrupt)
         const waiting = { request, settle: (exit: Exit.Exit<Answer, E>) => resume(exit) }
-        queue.push(waiting)
-        startNext()
+        const lane = laneFor(request)
+        lane.queue.push(waiting)
+        startNext(lane)
         return Effect.sync(() => {
-          const at = queue.indexOf(waiting)
-          if (at >= 0) queue.splice(at, 1)
+          const at = lane.queue.indexOf(waiting)
+          if (at >= 0) lane.queue.splice(at, 1)
         })
       })
   })

@@ -49,6 +49,38 @@ describe("Coalescing", () => {
     })
   )
 
+  it.effect("keeps lanes apart: what goes to another place neither goes along nor waits", () =>
+    Effect.gen(function* () {
+      const groups: Array<ReadonlyArray<string>> = []
+      const gates = new Map<string, Deferred.Deferred<void>>()
+      const ask = yield* Coalescing.make<string, string, never>({
+        maxItems: 1_000,
+        laneOf: (request) => request[0],
+        run: (requests) =>
+          Effect.gen(function* () {
+            groups.push(requests)
+            const gate = yield* Deferred.make<void>()
+            gates.set(requests.join(), gate)
+            yield* Deferred.await(gate)
+            return requests.map((request) => Exit.succeed(request.toUpperCase()))
+          })
+      })
+      const start = (request: string) => Effect.forkChild(ask(request), { startImmediately: true })
+      const open = (group: string) => Deferred.succeed(gates.get(group) as Deferred.Deferred<void>, undefined)
+      const fibers = [yield* start("a1"), yield* start("a2"), yield* start("b1"), yield* start("a3")]
+      yield* Effect.yieldNow
+      expect(groups).toEqual([["a1"], ["b1"]])
+      yield* open("b1")
+      expect(yield* Fiber.join(fibers[2])).toBe("B1")
+      yield* open("a1")
+      yield* Fiber.join(fibers[0])
+      yield* Effect.yieldNow
+      expect(groups).toEqual([["a1"], ["b1"], ["a2", "a3"]])
+      yield* open("a2,a3")
+      expect(yield* Effect.forEach(fibers, Fiber.join)).toEqual(["A1", "A2", "B1", "A3"])
+    })
+  )
+
   it.effect("after a turn: gathers all who run at that moment, for a store that works without waiting", () =>
     Effect.gen(function* () {
       const groups: Array<ReadonlyArray<number>> = []

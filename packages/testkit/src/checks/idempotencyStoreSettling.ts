@@ -119,12 +119,7 @@ export const idempotencyStoreSettling: ReadonlyArray<Check<IdempotencyStoreServi
           { _tag: "Completed", result: "" }
         ])
         const [k, , m] = yield* store.lookup(namespace, ["k", "l", "m"])
-        yield* endsAfter(
-          "k's retention",
-          k._tag === "Completed" ? k.until : undefined,
-          time.shortMillis,
-          done
-        )
+        yield* endsAfter("k's retention", k._tag === "Completed" ? k.until : undefined, retentionMillis, done)
         yield* endsAfter(
           "m's retention",
           m._tag === "Completed" ? m.until : undefined,

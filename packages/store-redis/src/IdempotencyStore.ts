@@ -1,0 +1,226 @@
+/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/shard.lua. */
+import { Coalescing, IdempotencyStore, type Protocol, type StoreError } from "@tidemark/core"
+import { Effect, Exit, type Scope } from "effect"
+import type { Connection } from "./internal/Connection.ts"
+import { storeName } from "./internal/errors.ts"
+import { encodeHash, type HashSecret, hash32 } from "./internal/keyHash.ts"
+import { keyScripts, type Script } from "./internal/scripts.ts"
+import type { Waiters } from "./internal/Waiters.ts"
+import { hashTag, wholeMillis } from "./internal/wire.ts"
+
+/** One of the requests that a script takes several of. */
+interface Request {
+  readonly namespace: string
+  readonly args: ReadonlyArray<string>
+  readonly size: number
+}
+
+export interface KeyStoreOptions {
+  readonly prefix: string
+  readonly retentionMillis: number
+  readonly secret: HashSecret
+}
+
+const mostItems = 1_000
+
+type ClaimReply = 0 | [codes: string, token: number, until: number, more: Array<unknown>]
+
+const toClaimAnswers = (
+  reply: ClaimReply,
+  count: number
+): ReadonlyArray<Protocol.KeyClaimAnswer> | undefined => {
+  if (reply === 0) return undefined
+  const [codes, token, until, more] = reply
+  const claimed: Protocol.KeyClaimAnswer = { _tag: "Claimed", token, until }
+  if (codes === "") return new Array<Protocol.KeyClaimAnswer>(count).fill(claimed)
+  let next = 0
+  return Array.from(codes, (code): Protocol.KeyClaimAnswer => {
+    switch (code) {
+      case "g":
+        return claimed
+      case "c":
+        return { _tag: "Completed", result: undefined }
+      case "r":
+        return { _tag: "Completed", result: more[next++] as string }
+      case "m":
+        return { _tag: "Mismatch", fingerprint: more[next++] as string }
+      default:
+        return { _tag: "InFlight", until: more[next++] as number, owner: more[next++] as string }
+    }
+  })
+}
+
+const completions: Readonly<Record<string, Protocol.KeyCompleteAnswer>> = {
+  c: "Completed",
+  a: "AlreadyCompleted",
+  l: "LeaseLost"
+}
+
+const toCompleteAnswers = (codes: string, count: number): ReadonlyArray<Protocol.KeyCompleteAnswer> =>
+  codes === ""
+    ? new Array<Protocol.KeyCompleteAnswer>(count).fill("Completed")
+    : Array.from(codes, (code) => completions[code])
+
+const toStatuses = ([codes, more]: [string, Array<unknown>]): ReadonlyArray<Protocol.KeyStatus> => {
+  let next = 0
+  return Array.from(codes, (code): Protocol.KeyStatus => {
+    if (code === "u") return { _tag: "Unknown" }
+    const until = more[next++] as number
+    switch (code) {
+      case "h":
+        return { _tag: "InFlight", until, owner: more[next++] as string }
+      case "r":
+        return { _tag: "Completed", until, result: more[next++] as string }
+      default:
+        return { _tag: "Completed", until, result: undefined }
+    }
+  })
+}
+
+/** Values of items as JSON; "" where none has one. */
+const optionalTexts = (values: ReadonlyArray<string | undefined>): string =>
+  values.every((value) => value === undefined) ? "" : JSON.stringify(values)
+
+const inParts = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
+  items.length <= mostItems
+    ? [items]
+    : Array.from({ length: Math.ceil(items.length / mostItems) }, (_, part) =>
+        items.slice(part * mostItems, (part + 1) * mostItems)
+      )
+
+const keysOf = (items: ReadonlyArray<{ readonly key: string }>): ReadonlyArray<string> =>
+  items.map(({ key }) => key)
+
+/** The service on a connection. */
+export const make = (connection: Connection, waiters: Waiters, options: KeyStoreOptions) =>
+  Effect.gen(function* () {
+    const { prefix, retentionMillis, secret } = options
+    const baseOf = (namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
+    const hashesOf = (keys: ReadonlyArray<string>): string => {
+      let hashes = ""
+      for (const key of keys) hashes += encodeHash(hash32(key, secret))
+      return hashes
+    }
+
+    /** Concurrent calls for one namespace go in one script; a lone one goes at once. */
+    const gathered = (verb: string, script: Script) =>
+      Effect.map(
+        Coalescing.make<Request, unknown, StoreError>({
+          maxItems: mostItems,
+          sizeOf: ({ size }) => size,
+          laneOf: ({ namespace }) => namespace,
+          run: (requests) =>
+            Effect.map(
+              connection.write(
+                verb,
+                script,
+                baseOf(requests[0].namespace),
+                requests.flatMap(({ args }) => args)
+              ),
+              (replies) =>
+                requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+            )
+        }),
+        (ask) => (request: Request) => connection.withinTimeout(verb, ask(request))
+      )
+
+    const claim = yield* gathered("claim", keyScripts.claim)
+    const complete = yield* gathered("complete", keyScripts.complete)
+    const release = yield* gathered("release", keyScripts.release)
+    const renew = yield* gathered("renew", keyScripts.renew)
+
+    return yield* IdempotencyStore.make({
+      name: storeName,
+      durable: true,
+      retentionMillis,
+      claim: (namespace, items, { claimId, owner, leaseMillis }) => {
+        const keys = keysOf(items)
+        return Effect.map(
+          claim({
+            namespace,
+            args: [
+              claimId,
+              owner,
+              wholeMillis(leaseMillis),
+              JSON.stringify(keys),
+              optionalTexts(items.map(({ fingerprint }) => fingerprint)),
+              hashesOf(keys)
+            ],
+            size: items.length
+          }),
+          (reply) => {
+            const answers = toClaimAnswers(reply as ClaimReply, items.length)
+            if (answers?.some(({ _tag }) => _tag === "InFlight")) waiters.listen()
+            return answers
+          }
+        )
+      },
+      complete: ({ namespace, claimId }, items, retention) =>
+        Effect.map(
+          Effect.forEach(inParts(items), (part) => {
+            const keys = keysOf(part)
+            return Effect.map(
+              complete({
+                namespace,
+                args: [
+                  claimId,
+                  wholeMillis(retention),
+                  JSON.stringify(keys),
+                  optionalTexts(part.map(({ result }) => result)),
+                  hashesOf(keys)
+                ],
+                size: part.length
+              }),
+              (codes) => toCompleteAnswers(codes as string, part.length)
+            )
+          }),
+          (answers) => (answers.length === 1 ? answers[0] : answers.flat())
+        ),
+      release: ({ namespace, claimId }, keys) =>
+        Effect.forEach(
+          keys === undefined ? [undefined] : inParts(keys),
+          (part) =>
+            release({
+              namespace,
+              args: [claimId, part === undefined ? "" : JSON.stringify(part)],
+              size: part?.length ?? 1
+            }),
+          { discard: true }
+        ),
+      renew: (claims) =>
+        Effect.map(
+          // at once, so that they are one round trip
+          Effect.forEach(
+            claims,
+            ({ namespace, claimId, leaseMillis }) =>
+              renew({ namespace, args: [claimId, wholeMillis(leaseMillis)], size: 1 }),
+            { concurrency: "unbounded" }
+          ),
+          (untils) => untils.map((until) => (until === 0 ? undefined : (until as number)))
+        ),
+      lookup: (namespace, keys) =>
+        Effect.map(
+          Effect.forEach(inParts(keys), (part) =>
+            Effect.map(
+              connection.read("lookup", keyScripts.lookup, baseOf(namespace), [
+                JSON.stringify(part),
+                hashesOf(part)
+              ]),
+              (reply) => toStatuses(reply as [string, Array<unknown>])
+            )
+          ),
+          (statuses) => statuses.flat()
+        ),
+      forget: (namespace, keys) =>
+        Effect.map(
+          Effect.forEach(inParts(keys), (part) =>
+            connection.write("forget", keyScripts.forget, baseOf(namespace), [
+              JSON.stringify(part),
+              hashesOf(part)
+            ])
+          ),
+          (known) => (known as Array<number>).reduce((sum, count) => sum + count, 0)
+        ),
+      awaitSettled: (namespace, key) => waiters.wait(baseOf(namespace) + key)
+    })
+  }) satisfies Effect.Effect<unknown, never, Scope.Scope>

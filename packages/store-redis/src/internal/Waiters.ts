@@ -1,0 +1,77 @@
+/**
+ * Who waits for what another process gives back: woken by messages of Redis, which scripts publish only where somebody
+ * was told to wait. A hint and no more: without it, or where the user may not subscribe, callers ask again by a timer.
+ */
+import { Wakeups } from "@tidemark/core"
+import { Effect } from "effect"
+import { Cluster } from "ioredis"
+import type { Client } from "./Connection.ts"
+
+/** A message may come before its reader has begun to wait; so long it counts. */
+const remembersMillis = 1_000
+const remembersAtMost = 1_000
+
+export class Waiters {
+  private readonly wakeups = new Wakeups()
+  /** Names that messages came for while nobody waited, and when. */
+  private readonly early = new Map<string, number>()
+  private readonly client: Client
+  private readonly channel: string
+  private subscriber: Client | undefined
+  private closed = false
+
+  constructor(client: Client, channel: string) {
+    this.client = client
+    this.channel = channel
+  }
+
+  /** Subscribes, on a connection of its own, from the first time that somebody is told to wait. */
+  listen(): void {
+    if (this.subscriber !== undefined || this.closed) return
+    // its own queue: it subscribes again by itself after a failure
+    const subscriber: Client =
+      this.client instanceof Cluster
+        ? this.client.duplicate()
+        : this.client.duplicate({ enableOfflineQueue: true })
+    this.subscriber = subscriber
+    // what is wrong with the connection, the calls tell
+    subscriber.on("error", () => {})
+    subscriber.on("message", (_channel: string, name: string) => this.noteMessage(name))
+    const subscribe = (): void => {
+      subscriber.subscribe(this.channel).catch(() => {})
+    }
+    if (subscriber.status === "ready") subscribe()
+    else subscriber.once("ready", subscribe)
+    if (subscriber.status === "wait") subscriber.connect().catch(() => {})
+  }
+
+  wait(name: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      this.listen()
+      return this.wakeups.wait(name, () => this.cameEarly(name))
+    })
+  }
+
+  close(): void {
+    this.closed = true
+    this.subscriber?.disconnect()
+    this.subscriber = undefined
+  }
+
+  private noteMessage(name: string): void {
+    if (this.wakeups.names.includes(name)) {
+      this.wakeups.wake(name)
+      return
+    }
+    this.early.delete(name)
+    this.early.set(name, performance.now())
+    if (this.early.size > remembersAtMost) this.early.delete(this.early.keys().next().value as string)
+  }
+
+  private cameEarly(name: string): boolean {
+    const at = this.early.get(name)
+    if (at === undefined) return false
+    this.early.delete(name)
+    return performance.now() - at < remembersMillis
+  }
+}

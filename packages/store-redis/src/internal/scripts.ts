@@ -1,0 +1,51 @@
+/** The Lua scripts, one for each verb, put together from their parts. */
+import { createHash } from "node:crypto"
+import { readFileSync } from "node:fs"
+
+/**
+ * A file of `scripts/`. The build puts the text itself in the place of each call (see tsup.config.ts), so that
+ * what is published reads no files.
+ */
+const lua = (name: string): string => readFileSync(new URL(`../scripts/${name}.lua`, import.meta.url), "utf8")
+
+/** A script, and the name that Redis knows it by. */
+export interface Script {
+  readonly text: string
+  readonly sha: string
+}
+
+const script = (...parts: ReadonlyArray<string>): Script => {
+  const text = parts.join("\n")
+  return { text, sha: createHash("sha1").update(text).digest("hex") }
+}
+
+const common = [lua("lib/time"), lua("lib/format")]
+const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
+const shard = [...common, lua("lib/shard")]
+const buckets = [...shard, lua("lib/buckets")]
+
+export const offsetScripts = {
+  claim: script(...stream, lua("offsets/claim")),
+  complete: script(...stream, lua("offsets/complete")),
+  release: script(...stream, lua("offsets/release")),
+  renew: script(...stream, lua("offsets/renew")),
+  progress: script(...stream, lua("offsets/progress")),
+  rewind: script(...stream, lua("offsets/rewind")),
+  skip: script(...stream, lua("offsets/skip")),
+  adopt: script(...stream, lua("offsets/adopt")),
+  forget: script(...stream, lua("offsets/forget"))
+}
+
+export const keyScripts = {
+  claim: script(...buckets, lua("keys/claim")),
+  complete: script(...buckets, lua("lib/growth"), lua("keys/complete")),
+  release: script(...shard, lua("keys/release")),
+  renew: script(...shard, lua("keys/renew")),
+  lookup: script(...buckets, lua("keys/lookup")),
+  forget: script(...buckets, lua("keys/forget"))
+}
+
+export const startScripts = {
+  open: script(lua("start/open")),
+  probe: script(lua("start/probe"))
+}

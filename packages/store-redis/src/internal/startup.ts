@@ -1,0 +1,107 @@
+/** What is made sure of before a store says that it is there. */
+import { randomBytes } from "node:crypto"
+import type { StoreError } from "@tidemark/core"
+import { Effect } from "effect"
+import { Cluster, type Redis } from "ioredis"
+import type { Connection } from "./Connection.ts"
+import { failure, fromRedis, wrongVersion } from "./errors.ts"
+import type { HashSecret } from "./keyHash.ts"
+import type { Settings } from "./options.ts"
+import { startScripts } from "./scripts.ts"
+
+const verb = "start"
+const format = "1"
+const oldest = [6, 2] as const
+
+const lineOf = (info: string, name: string): string | undefined =>
+  new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
+
+const isTooOld = (version: string): boolean => {
+  const [major, minor] = version.split(".").map(Number)
+  return major < oldest[0] || (major === oldest[0] && minor < oldest[1])
+}
+
+const isNotAllowed = (error: StoreError): boolean => error.reason === "Refused"
+
+/** Where INFO is forbidden, CONFIG GET may be allowed. */
+const policyByConfig = (connection: Connection, node: Redis) =>
+  Effect.map(
+    connection.send(verb, () => node.config("GET", "maxmemory-policy")),
+    (reply) => (reply as Array<string>)[1] as string | undefined
+  )
+
+const checkNode = (connection: Connection, node: Redis, acceptEviction: boolean) =>
+  Effect.gen(function* () {
+    const info = yield* connection
+      .send(verb, () => node.info())
+      .pipe(
+        Effect.map(String),
+        Effect.catch((error) => (isNotAllowed(error) ? Effect.succeed("") : Effect.fail(error)))
+      )
+    const version = lineOf(info, "redis_version")
+    if (version !== undefined && isTooOld(version)) {
+      return yield* failure(
+        verb,
+        "Misconfigured",
+        `this is Redis ${version}; 6.2 or newer (or Valkey) is needed`,
+        false
+      )
+    }
+    if (acceptEviction) return
+    const policy = lineOf(info, "maxmemory_policy") ?? (yield* policyByConfig(connection, node))
+    if (policy !== "noeviction") {
+      return yield* failure(
+        verb,
+        "Misconfigured",
+        `maxmemory-policy is ${policy ?? "unknown"}: under memory pressure Redis would evict live claims and what is ` +
+          "completed. Set it to noeviction, or give the store acceptEviction: true if you accept that",
+        false
+      )
+    }
+  })
+
+/** Names the command that our user may not run. */
+const checkRights = (connection: Connection, prefix: string) =>
+  Effect.flatMap(
+    connection.read(verb, startScripts.probe, `${prefix}:s:{probe ${randomBytes(6).toString("hex")}}`, []),
+    (reply) => {
+      if (reply === null) return Effect.void
+      const [command, message] = reply as [string, string]
+      const error = fromRedis(verb, new Error(message))
+      return Effect.fail(
+        error.reason === "Corrupt" || error.reason === "Refused"
+          ? failure(
+              verb,
+              "Refused",
+              `the user may not run ${command} on keys that begin with ${prefix}: (${message}); ` +
+                "see the README of @tidemark/store-redis for the rights that are needed",
+              false
+            )
+          : error
+      )
+    }
+  )
+
+/** The secret that all who share the prefix hash keys with. */
+const openPrefix = (connection: Connection, prefix: string): Effect.Effect<HashSecret, StoreError> =>
+  Effect.flatMap(
+    connection.write(verb, startScripts.open, `${prefix}:{format}`, [format, randomBytes(8).toString("hex")]),
+    (reply) => {
+      const [version, secret] = reply as [string, string]
+      if (version !== format) return Effect.fail(wrongVersion(verb, version))
+      const bytes = Buffer.from(secret, "hex")
+      return Effect.succeed([bytes.readInt32LE(0), bytes.readInt32LE(4)] as const)
+    }
+  )
+
+/** Checks the server, each node of a cluster, and our rights; agrees on the format and on the secret of hashes. */
+export const start = (connection: Connection, settings: Settings): Effect.Effect<HashSecret, StoreError> =>
+  Effect.gen(function* () {
+    const { client } = connection
+    // waits for the connection
+    yield* connection.read(verb, startScripts.probe, `${settings.prefix}:s:{probe}`, []).pipe(Effect.asVoid)
+    const nodes = client instanceof Cluster ? client.nodes("master") : [client]
+    for (const node of nodes) yield* checkNode(connection, node, settings.acceptEviction)
+    yield* checkRights(connection, settings.prefix)
+    return yield* openPrefix(connection, settings.prefix)
+  })

@@ -1,0 +1,16 @@
+-- Prolongs leases: for each request a claim id and a lease. Answers until when each lasts now, 0 where it is lost.
+local answers = {}
+for at = 1, #ARGV, 2 do
+  local claim = claim_of(ARGV[at])
+  if claim then
+    claim.till = math.max(claim.till, now + tonumber(ARGV[at + 1]))
+    change_claim(claim)
+    answers[#answers + 1] = claim.till
+  else
+    answers[#answers + 1] = 0
+  end
+end
+write_though_full(held_key)
+save_claims()
+save_meta()
+return answers

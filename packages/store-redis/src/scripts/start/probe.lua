@@ -1,0 +1,21 @@
+-- Tries what the scripts need, on keys that nobody else uses. Answers {command, error} for the first that is refused.
+local hash, text = KEYS[1], KEYS[1] .. ':c'
+local soon = redis.call('TIME')[1] * 1000 + 60000
+local tries = {
+  { 'HDEL', hash, 'field' },
+  { 'HSET', hash, 'field', '1' },
+  { 'HGET', hash, 'field' },
+  { 'HMGET', hash, 'field' },
+  { 'HGETALL', hash },
+  { 'HKEYS', hash },
+  { 'PEXPIREAT', hash, string.format('%.0f', soon) },
+  { 'SET', text, '1', 'PX', '60000' },
+  { 'GET', text },
+  { 'EXISTS', text },
+  { 'DEL', hash, text }
+}
+for _, try in ipairs(tries) do
+  local reply = redis.pcall(unpack(try))
+  if type(reply) == 'table' and reply.err then return { try[1], reply.err } end
+end
+return false
