@@ -19,10 +19,12 @@ local function page_of(offset)
   return floor(offset / PAGE)
 end
 
--- Reads the stream, with the pages that these ranges touch.
-local function load_stream(all_ranges)
+-- Reads the stream, with the pages that these ranges touch; `whole`: with a list of all pages there are.
+local function load_stream(all_ranges, whole)
+  if whole then directory = {} end
   local fields, wanted, count = { 'v', 'o', 'w', 'e', 't', 'f' }, {}, 0
   for _, flat in ipairs(all_ranges) do
+    if directory then break end
     for at = 1, #flat, 2 do
       local first, last = page_of(flat[at]), page_of(flat[at + 1])
       if last - first + count > MOST_PAGES_ASKED then
@@ -37,7 +39,6 @@ local function load_stream(all_ranges)
         end
       end
     end
-    if directory then break end
   end
   local found = redis.call('HMGET', base, unpack(fields, 1, 6 + count))
   check_format(found[1])
