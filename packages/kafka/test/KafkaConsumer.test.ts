@@ -1,7 +1,7 @@
-import { describe, expect, it } from "@effect/vitest"
-import { Key, OffsetStore, StoreError } from "@tidemark/core"
-import { Cause, Effect, Exit, Layer, type Scope } from "effect"
-import * as InProcessKafka from "../src/InProcessKafka.ts"
+import { describe, expect } from "@effect/vitest"
+import { OffsetStore, StoreError } from "@tidemark/core"
+import { Cause, Effect, Exit, Layer } from "effect"
+import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 import { metadata } from "../src/PositionRules.ts"
@@ -10,25 +10,20 @@ import {
   expectOnce,
   isDone,
   Ledger,
-  layers,
+  liveTests,
   mortal,
   owns,
   quick,
+  random,
   records,
-  type Services,
   start,
+  streamOf,
   work
 } from "./consumerHarness.ts"
 import { until } from "./kafkaClientSuite.ts"
 
-const test = (
-  title: string,
-  effect: () => Effect.Effect<void, unknown, Services | InProcessKafka.InProcessBroker | Scope.Scope>,
-  options: InProcessKafka.Options = {}
-) => it.live(title, () => Effect.provide(effect(), layers({ topics: { orders: 4 }, ...options })))
+const test = liveTests({ topics: { orders: 4 } })
 
-const random = (most: number) => () => Math.random() * most
-const stream = (partition: number) => Key.kafkaStream({ group: "group", topic: "orders", partition })
 const failureOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
   Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
 
@@ -39,7 +34,7 @@ describe("KafkaConsumer, one at work", () => {
       const store = yield* OffsetStore
       const ledger = new Ledger()
       yield* client.produce(records("orders", 2_000))
-      const consumer = yield* start({ ...quick, topics: ["orders"], handler: work(ledger, random(3)) })
+      const consumer = yield* start({ ...quick, handler: work(ledger, random(3)) })
       yield* until("all done", () => ledger.count === 2_000 && isDone(consumer, 4))
       expectOnce(ledger, 2_000)
       expect(ledger.overlaps).toBe(0)
@@ -47,7 +42,7 @@ describe("KafkaConsumer, one at work", () => {
       yield* consumer.stop
       const logs = yield* client.logBounds([0, 1, 2, 3].map((partition) => ({ topic: "orders", partition })))
       for (const { high, partition } of logs) {
-        const progress = yield* store.progress(stream(partition))
+        const progress = yield* store.progress(streamOf(partition))
         expect(progress).toMatchObject({ origin: 0, watermark: high, highest: high, gapCount: 0, claims: [] })
       }
       expect(yield* commits("group", "orders", 4)).toEqual(
@@ -63,21 +58,24 @@ describe("KafkaConsumer, one at work", () => {
       yield* client.produce([{ topic: "orders", partition: 2, value: "one" }])
       yield* start({
         ...quick,
-        topics: ["orders"],
         handler: (_record, claim) => Effect.sync(() => void claims.push(claim))
       })
       yield* until("handled", () => claims.length === 1)
-      const progress = yield* store.progress(stream(2))
-      expect(claims[0]).toMatchObject({ stream: stream(2), token: progress?.lastToken, keyToken: undefined })
+      const progress = yield* store.progress(streamOf(2))
+      expect(claims[0]).toMatchObject({
+        stream: streamOf(2),
+        token: progress?.lastToken,
+        keyToken: undefined
+      })
     }))
 
   test("as a layer, runs for as long as its scope", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       yield* client.produce(records("orders", 20))
-      const layer = KafkaConsumer.layer({ ...quick, topics: ["orders"], handler: work(ledger, random(1)) })
+      const layer = KafkaConsumer.layer({ ...quick, handler: work(ledger, random(1)) })
       const bad = yield* Effect.flip(
         Effect.scoped(Layer.build(KafkaConsumer.layer({ ...quick, topics: [], handler: () => Effect.void })))
       )
@@ -100,7 +98,6 @@ describe("KafkaConsumer, one at work", () => {
       yield* client.produce(records("orders", 200, 200).map((record) => ({ ...record, key: "same" })))
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         order: "partition",
         handler: work(ledger, random(2))
       })
@@ -112,7 +109,7 @@ describe("KafkaConsumer, one at work", () => {
 
   test("passes what the log skips: compaction, transaction markers, an empty end", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       const produce = (count: number) =>
@@ -123,7 +120,7 @@ describe("KafkaConsumer, one at work", () => {
       broker.appendControl("orders", 0, 5)
       yield* produce(5)
       broker.appendControl("orders", 0, 2)
-      const consumer = yield* start({ ...quick, topics: ["orders"], handler: work(ledger, random(2)) })
+      const consumer = yield* start({ ...quick, handler: work(ledger, random(2)) })
       const at = () => consumer.status().partitions.find(({ partition }) => partition === 0)
       yield* until("the watermark is at the end", () => at()?.watermark === 35 && at()?.lag === 0)
       expectOnce(ledger, 21)
@@ -133,7 +130,7 @@ describe("KafkaConsumer, one at work", () => {
 
   test("begins at another client's commit, and where it is told to begin what is new", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       for (const partition of [0, 1])
@@ -141,7 +138,6 @@ describe("KafkaConsumer, one at work", () => {
       broker.setCommitted("group", { topic: "orders", partition: 0 }, 7)
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         start: "latest",
         handler: work(ledger, random(1))
       })
@@ -158,12 +154,11 @@ describe("KafkaConsumer, one at work", () => {
 
   test("begins at the beginning of partitions that are added later, also with start latest", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         start: "latest",
         handler: work(ledger, random(1))
       })
@@ -180,7 +175,7 @@ describe("KafkaConsumer, one at work", () => {
       const ledger = new Ledger()
       let open = false
       yield* client.produce(records("orders", 100).map((record) => ({ ...record, partition: 0 })))
-      const options = { ...quick, topics: ["orders"], order: "none" as const, concurrency: 8 }
+      const options = { ...quick, order: "none" as const, concurrency: 8 }
       const quickWork = work(ledger, random(1))
       const stuck = [10, 50]
       const first = yield* start({
@@ -191,7 +186,7 @@ describe("KafkaConsumer, one at work", () => {
       })
       yield* until("all but two done", () => ledger.count === 98)
       yield* first.stop
-      expect(yield* store.progress(stream(0))).toMatchObject({ watermark: 10, highest: 100, gapCount: 2 })
+      expect(yield* store.progress(streamOf(0))).toMatchObject({ watermark: 10, highest: 100, gapCount: 2 })
       expect((yield* commits("group", "orders", 1))[0].offset).toBe(10)
       open = true
       const second = yield* start({ ...options, handler: quickWork })
@@ -212,7 +207,6 @@ describe("KafkaConsumer, one at work", () => {
         yield* client.produce(records("orders", 500).map((record) => ({ ...record, partition: 0 })))
         const consumer = yield* start({
           ...quick,
-          topics: ["orders"],
           bounds: { maxInFlight: 30 },
           handler: (record) =>
             Effect.andThen(
@@ -239,7 +233,7 @@ describe("KafkaConsumer, one at work", () => {
           const client = yield* KafkaClient
           const ledger = new Ledger()
           yield* client.produce(records("orders", 60))
-          yield* start({ ...quick, topics: ["orders"], bounds, handler: work(ledger, random(2)) })
+          yield* start({ ...quick, bounds, handler: work(ledger, random(2)) })
           yield* until("all done", () => ledger.count === 60)
           expectOnce(ledger, 60)
         }),
@@ -258,7 +252,6 @@ describe("KafkaConsumer, when its handler fails", () => {
       const quickWork = work(ledger, () => 30)
       const first = yield* start({
         ...quick,
-        topics: ["orders"],
         order: "none",
         handler: (record): Effect.Effect<void, string> =>
           record.offset === 5 ? Effect.andThen(Effect.sleep(10), Effect.fail("poison")) : quickWork(record)
@@ -267,9 +260,9 @@ describe("KafkaConsumer, when its handler fails", () => {
       expect(ledger.byRecord.has("orders/0/5")).toBe(false)
       // the sixteen that had begun, but for the one that failed
       expect(ledger.count).toBe(15)
-      expect(yield* store.progress(stream(0))).toMatchObject({ watermark: 5, highest: 16, claims: [] })
+      expect(yield* store.progress(streamOf(0))).toMatchObject({ watermark: 5, highest: 16, claims: [] })
       expect((yield* commits("group", "orders", 1))[0].offset).toBe(5)
-      yield* start({ ...quick, topics: ["orders"], handler: work(ledger, () => 1) })
+      yield* start({ ...quick, handler: work(ledger, () => 1) })
       yield* until("all done", () => ledger.count === 100)
       expectOnce(ledger, 100)
     }))
@@ -281,14 +274,13 @@ describe("KafkaConsumer, when its handler fails", () => {
       const thrown = new Error("a bug")
       const throwing = yield* start({
         ...quick,
-        topics: ["orders"],
         handler: () => {
           throw thrown
         }
       })
       const exit = yield* throwing.exit
       expect(Exit.isFailure(exit) && exit.cause.reasons.find(Cause.isDieReason)?.defect).toBe(thrown)
-      const interrupting = yield* start({ ...quick, topics: ["orders"], handler: () => Effect.interrupt })
+      const interrupting = yield* start({ ...quick, handler: () => Effect.interrupt })
       const second = yield* interrupting.exit
       expect(Exit.isFailure(second) && Cause.hasInterrupts(second.cause)).toBe(true)
     }))
@@ -299,7 +291,7 @@ describe("KafkaConsumer, among others", () => {
     Effect.gen(function* () {
       const client = yield* KafkaClient
       const ledger = new Ledger()
-      const options = { ...quick, topics: ["orders"], handler: work(ledger, random(6)) }
+      const options = { ...quick, handler: work(ledger, random(6)) }
       yield* client.produce(records("orders", 3_000, 200))
       const first = yield* start(options)
       yield* until("under way", () => ledger.count > 200)
@@ -326,17 +318,17 @@ describe("KafkaConsumer, among others", () => {
 
   test("one dies without a word: nothing is lost, and twice only what it had at work", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       const stores = yield* mortal
       yield* client.produce(records("orders", 1_500, 100))
       const victim = yield* Effect.provideService(
-        start({ ...quick, topics: ["orders"], handler: work(ledger, random(8), stores.isDead) }),
+        start({ ...quick, handler: work(ledger, random(8), stores.isDead) }),
         OffsetStore,
         stores.offsets
       )
-      const survivor = yield* start({ ...quick, topics: ["orders"], handler: work(ledger, random(8)) })
+      const survivor = yield* start({ ...quick, handler: work(ledger, random(8)) })
       yield* until("both at work", () => victim.status().running > 0 && survivor.status().running > 0)
       yield* until("under way", () => ledger.count > 300)
       const [dead] = broker.members("group")
@@ -358,34 +350,32 @@ describe("KafkaConsumer, among others", () => {
       const first = yield* start({
         ...quick,
         sessionTimeout: 20_000,
-        topics: ["orders"],
         handler: work(ledger, () => 1)
       })
       yield* until("owned", () => owns(first, 4))
       yield* first.stop
       const startedAt = Date.now()
       yield* client.produce(records("orders", 8))
-      yield* start({ ...quick, sessionTimeout: 20_000, topics: ["orders"], handler: work(ledger, () => 1) })
+      yield* start({ ...quick, sessionTimeout: 20_000, handler: work(ledger, () => 1) })
       yield* until("done", () => ledger.count === 8)
       expect(Date.now() - startedAt).toBeLessThan(2_000)
     }))
 
   test("a member that is cut off from its group stops its handlers when its lease ends", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       let interrupted = 0
       yield* client.produce(records("orders", 8, 8))
       const zombie = yield* start({
         ...quick,
-        topics: ["orders"],
         handler: () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++))
       })
       yield* until("at work", () => zombie.status().running === 8)
       const ledger = new Ledger()
       const [{ memberId }] = broker.members("group")
       broker.isolate(memberId)
-      const heir = yield* start({ ...quick, topics: ["orders"], handler: work(ledger, () => 1) })
+      const heir = yield* start({ ...quick, handler: work(ledger, () => 1) })
       yield* until("the zombie has let go", () => interrupted === 8)
       yield* until("the heir has done it", () => ledger.count === 8)
       expectOnce(ledger, 8)
@@ -397,11 +387,11 @@ describe("KafkaConsumer, among others", () => {
 
   test("a client that crashes and joins again loses and repeats nothing", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
       yield* client.produce(records("orders", 1_000, 100))
-      yield* start({ ...quick, topics: ["orders"], handler: work(ledger, random(4)) })
+      yield* start({ ...quick, handler: work(ledger, random(4)) })
       for (const count of [100, 300, 500]) {
         yield* until("under way", () => ledger.count > count)
         broker.crash(broker.members("group")[0].memberId, { rejoins: true })
@@ -412,13 +402,13 @@ describe("KafkaConsumer, among others", () => {
 
   test("a client that crashes for good stops the consumer with its error", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const store = yield* OffsetStore
-      const consumer = yield* start({ ...quick, topics: ["orders"], handler: () => Effect.void })
+      const consumer = yield* start({ ...quick, handler: () => Effect.void })
       yield* until("owned", () => owns(consumer, 4))
       broker.crash(broker.members("group")[0].memberId)
       expect(failureOf(yield* consumer.exit)).toMatchObject({ _tag: "KafkaError", reason: "Unreachable" })
-      expect((yield* store.progress(stream(0)))?.claims).toEqual([])
+      expect((yield* store.progress(streamOf(0)))?.claims).toEqual([])
     }))
 })
 
@@ -427,7 +417,7 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
     "says what retention removed before it was read, and goes on",
     () =>
       Effect.gen(function* () {
-        const broker = yield* InProcessKafka.InProcessBroker
+        const broker = yield* InProcessBroker
         const client = yield* KafkaClient
         const ledger = new Ledger()
         let open = false
@@ -436,7 +426,6 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
         yield* produce(0)
         const consumer = yield* start({
           ...quick,
-          topics: ["orders"],
           order: "none",
           bounds: { maxInFlight: 10 },
           handler: (record) =>
@@ -459,10 +448,10 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
 
   test("stops where a topic was created anew", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const ledger = new Ledger()
-      const options = { ...quick, topics: ["orders"], handler: work(ledger, () => 0) }
+      const options = { ...quick, handler: work(ledger, () => 0) }
       yield* client.produce(records("orders", 100, 1))
       const first = yield* start(options)
       yield* until("done", () => ledger.count === 100)
@@ -475,13 +464,13 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
 
   test("stops where a durable store has lost what it knew, or resumes at the commit if told to", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const store = yield* OffsetStore
       const ledger = new Ledger()
       yield* client.produce(records("orders", 20).map((record) => ({ ...record, partition: 0 })))
       broker.setCommitted("group", { topic: "orders", partition: 0 }, 15, metadata(0))
-      const options = { ...quick, topics: ["orders"], handler: work(ledger, () => 0) }
+      const options = { ...quick, handler: work(ledger, () => 0) }
       const durable = { ...store, durable: true }
       const begin = (more: object) =>
         Effect.provideService(start({ ...options, ...more }), OffsetStore, durable)
@@ -495,11 +484,11 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
 
   test("does again the operator's act that the store lost", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const store = yield* OffsetStore
       const ledger = new Ledger()
-      const options = { ...quick, topics: ["orders"], handler: work(ledger, () => 0) }
+      const options = { ...quick, handler: work(ledger, () => 0) }
       yield* client.produce(records("orders", 20).map((record) => ({ ...record, partition: 0 })))
       const first = yield* start(options)
       yield* until("done", () => ledger.count === 20)
@@ -508,7 +497,7 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
       const second = yield* start(options)
       yield* until("five again", () => ledger.count === 25)
       yield* second.stop
-      expect(yield* store.progress(stream(0))).toMatchObject({ epoch: 2, watermark: 20 })
+      expect(yield* store.progress(streamOf(0))).toMatchObject({ epoch: 2, watermark: 20 })
       expect((yield* commits("group", "orders", 1))[0]).toMatchObject({ offset: 20, metadata: metadata(2) })
       expect(second.status().counters.adoptedEpochs).toBe(1)
     }))
@@ -519,9 +508,9 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
       const store = yield* OffsetStore
       const ledger = new Ledger()
       yield* client.produce(records("orders", 20).map((record) => ({ ...record, partition: 0 })))
-      const consumer = yield* start({ ...quick, topics: ["orders"], handler: work(ledger, () => 0) })
+      const consumer = yield* start({ ...quick, handler: work(ledger, () => 0) })
       yield* until("done", () => ledger.count === 20)
-      yield* store.rewind(stream(0), 10)
+      yield* store.rewind(streamOf(0), 10)
       yield* until("ten again", () => ledger.count === 30)
       yield* until("committed", () => isDone(consumer, 4))
       expect(ledger.twice.length).toBe(10)
@@ -537,7 +526,7 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
       let left = times
       yield* client.produce(records("orders", 20))
       const consumer = yield* Effect.provideService(
-        start({ ...quick, topics: ["orders"], handler: work(ledger, () => 0) }),
+        start({ ...quick, handler: work(ledger, () => 0) }),
         OffsetStore,
         {
           ...store,
@@ -566,7 +555,7 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
       yield* client.produce(records("orders", 200))
       const slow: typeof store.complete = (ref, ranges) =>
         Effect.andThen(Effect.sleep(300), store.complete(ref, ranges))
-      const options = { ...quick, topics: ["orders"], handler: work(ledger, random(3)) }
+      const options = { ...quick, handler: work(ledger, random(3)) }
       const first = yield* Effect.provideService(start({ ...options, drainTimeout: 20 }), OffsetStore, {
         ...store,
         complete: slow

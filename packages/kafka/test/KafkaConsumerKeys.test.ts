@@ -1,30 +1,24 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import { ClaimId, IdempotencyStore, InvalidInput, OffsetStore } from "@tidemark/core"
-import { Cause, Effect, Exit, type Scope } from "effect"
-import * as InProcessKafka from "../src/InProcessKafka.ts"
+import { Cause, Effect, Exit } from "effect"
+import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import type { Order } from "../src/KafkaConsumer.ts"
 import {
   expectOnce,
   isDone,
   Ledger,
-  layers,
+  liveTests,
   mortal,
   quick,
-  type Services,
+  random,
   start,
   work
 } from "./consumerHarness.ts"
 import { until } from "./kafkaClientSuite.ts"
 
-const test = (
-  title: string,
-  effect: () => Effect.Effect<void, unknown, Services | InProcessKafka.InProcessBroker | Scope.Scope>,
-  options: InProcessKafka.Options = {}
-) =>
-  it.live(title, () => Effect.provide(effect(), layers({ topics: { orders: 4, payments: 2 }, ...options })))
+const test = liveTests({ topics: { orders: 4, payments: 2 } })
 
-const random = (most: number) => () => Math.random() * most
 const identify = (record: KafkaRecord): string => String(record.value)
 const orders: ReadonlyArray<Order> = ["key", "partition", "none"]
 
@@ -53,7 +47,6 @@ describe("KafkaConsumer with idempotency keys", () => {
         yield* client.produce(messages)
         const consumer = yield* start({
           ...quick,
-          topics: ["orders"],
           order,
           identify,
           concurrency: 32,
@@ -73,7 +66,6 @@ describe("KafkaConsumer with idempotency keys", () => {
         yield* client.produce([same, same, { ...same, value: "two" }, { ...same, key: "another" }, same])
         const consumer = yield* start({
           ...quick,
-          topics: ["orders"],
           order,
           identify,
           handler: work(ledger, () => 5)
@@ -91,7 +83,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       yield* client.produce(Array.from({ length: 10 }, () => ({ topic: "orders", value: "same" })))
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         identify: () => undefined,
         handler: work(ledger, () => 1)
       })
@@ -107,7 +98,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       yield* client.produce([{ topic: "orders", value: "one" }])
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         identify,
         retention: "1 hour",
         handler: (_, claim) => Effect.sync(() => void tokens.push(claim.keyToken))
@@ -125,7 +115,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       const ledger = new Ledger()
       const options = {
         ...quick,
-        topics: ["orders"],
         identify,
         concurrency: 32,
         handler: work(ledger, random(6))
@@ -160,7 +149,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       ])
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         identify,
         handler: work(ledger, () => 1)
       })
@@ -188,11 +176,7 @@ describe("KafkaConsumer with idempotency keys", () => {
       // the first is slow to notice that q was given back, so that the second gets it
       const slow = { ...keys, awaitSettled: () => Effect.never }
       const options = { ...quick, order: "partition" as const, identify, handler: work(ledger, () => 1) }
-      const first = yield* Effect.provideService(
-        start({ ...options, topics: ["orders"], groupId: "group" }),
-        IdempotencyStore,
-        slow
-      )
+      const first = yield* Effect.provideService(start(options), IdempotencyStore, slow)
       yield* until("the first runs", () => first.status().partitions.length === 4)
       const second = yield* start({ ...options, topics: ["payments"], groupId: "group" })
       yield* until("the second runs", () => second.status().partitions.length === 2)
@@ -248,11 +232,11 @@ describe("KafkaConsumer with idempotency keys", () => {
   test("an id that a dead owner holds is had when its lease ends", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const stores = yield* mortal
       const ledger = new Ledger()
       yield* client.produce([{ topic: "orders", partition: 0, value: "one" }])
-      const options = { ...quick, topics: ["orders"], identify }
+      const options = { ...quick, identify }
       const victim = yield* start({ ...options, handler: () => Effect.never }).pipe(
         Effect.provideService(OffsetStore, stores.offsets),
         Effect.provideService(IdempotencyStore, stores.keys)
@@ -268,7 +252,7 @@ describe("KafkaConsumer with idempotency keys", () => {
     Effect.gen(function* () {
       const client = yield* KafkaClient
       yield* client.produce(["good", ""].map((value) => ({ topic: "orders", partition: 3, value })))
-      const consumer = yield* start({ ...quick, topics: ["orders"], identify, handler: () => Effect.void })
+      const consumer = yield* start({ ...quick, identify, handler: () => Effect.void })
       const exit = yield* consumer.exit
       const error = Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
       expect(error).toBeInstanceOf(InvalidInput)
@@ -282,7 +266,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       yield* client.produce([{ topic: "orders", value: "one" }])
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         identify: () => {
           throw thrown
         },
@@ -299,7 +282,6 @@ describe("KafkaConsumer with idempotency keys", () => {
       yield* client.produce([{ topic: "orders", value: "one" }])
       const consumer = yield* start({
         ...quick,
-        topics: ["orders"],
         identify,
         handler: () => Effect.fail("no")
       })

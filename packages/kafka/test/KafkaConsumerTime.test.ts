@@ -1,57 +1,29 @@
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect } from "@effect/vitest"
 import { IdempotencyStore, OffsetStore } from "@tidemark/core"
-import { Effect, type Scope } from "effect"
-import { TestClock } from "effect/testing"
-import * as InProcessKafka from "../src/InProcessKafka.ts"
+import { Effect } from "effect"
+import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import {
+  clockTests,
   isDone,
   Ledger,
-  layers,
   mortal,
   owns,
+  pass,
   records,
-  type Services,
+  settled,
   start,
+  unhurried,
   work
 } from "./consumerHarness.ts"
 
-const test = (
-  title: string,
-  effect: () => Effect.Effect<void, unknown, Services | InProcessKafka.InProcessBroker | Scope.Scope>
-) => it.effect(title, () => Effect.provide(effect(), layers({ topics: { orders: 4 } })))
-
-/** Lets other fibers run until `condition` holds, with the test clock standing still. */
-const settled = (what: string, condition: () => boolean): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    for (let turn = 0; turn < 10_000; turn++) {
-      if (condition()) return
-      yield* Effect.yieldNow
-    }
-    return yield* Effect.die(new Error(`still not so: ${what}`))
-  })
-
-/** Lets everything run that needs no time to pass. */
-const quiet = Effect.forEach(Array.from({ length: 200 }), () => Effect.yieldNow, { discard: true })
-
-/** Moves the clock in steps, as time passes. */
-const pass = (seconds: number): Effect.Effect<void> =>
-  Effect.forEach(Array.from({ length: seconds * 4 }), () => Effect.andThen(TestClock.adjust(250), quiet), {
-    discard: true
-  })
-
-const options = {
-  topics: ["orders"],
-  groupId: "group",
-  sessionTimeout: "10 seconds",
-  drainTimeout: "2 seconds"
-} as const
+const test = clockTests({ topics: { orders: 4 } })
 
 describe("KafkaConsumer, under the test clock", () => {
   test("keeps its claims for as long as it is in its group", () =>
     Effect.gen(function* () {
       const store = yield* OffsetStore
-      const consumer = yield* start({ ...options, handler: () => Effect.void })
+      const consumer = yield* start({ ...unhurried, handler: () => Effect.void })
       yield* settled("owned", () => owns(consumer, 4))
       const before = yield* store.progress("kafka/group/orders/0")
       yield* pass(60)
@@ -68,7 +40,7 @@ describe("KafkaConsumer, under the test clock", () => {
       yield* client.produce(records("orders", 4, 4))
       const identify = (record: KafkaRecord) =>
         Number(record.value) % 2 === 0 ? String(record.value) : undefined
-      const consumer = yield* start({ ...options, identify, handler: work(ledger, () => 45_000) })
+      const consumer = yield* start({ ...unhurried, identify, handler: work(ledger, () => 45_000) })
       yield* settled("at work", () => consumer.status().running === 4)
       yield* pass(44)
       expect(ledger.count).toBe(0)
@@ -80,15 +52,15 @@ describe("KafkaConsumer, under the test clock", () => {
 
   test("takes a dead owner's partitions when its session and lease have ended, and not before", () =>
     Effect.gen(function* () {
-      const broker = yield* InProcessKafka.InProcessBroker
+      const broker = yield* InProcessBroker
       const client = yield* KafkaClient
       const stores = yield* mortal
       const ledger = new Ledger()
-      const victim = yield* start({ ...options, handler: () => Effect.never }).pipe(
+      const victim = yield* start({ ...unhurried, handler: () => Effect.never }).pipe(
         Effect.provideService(OffsetStore, stores.offsets),
         Effect.provideService(IdempotencyStore, stores.keys)
       )
-      const heir = yield* start({ ...options, handler: work(ledger, () => 0) })
+      const heir = yield* start({ ...unhurried, handler: work(ledger, () => 0) })
       yield* pass(4)
       yield* settled("both own", () => owns(victim, 2) && owns(heir, 2))
       yield* client.produce(records("orders", 40, 40))
@@ -115,7 +87,7 @@ describe("KafkaConsumer, under the test clock", () => {
       let interrupted = 0
       yield* client.produce(records("orders", 4, 4))
       const slow = yield* start({
-        ...options,
+        ...unhurried,
         handler: () => Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++))
       })
       yield* settled("at work", () => slow.status().running === 4)
@@ -125,7 +97,7 @@ describe("KafkaConsumer, under the test clock", () => {
       yield* pass(2)
       yield* settled("stopped", () => stopping.pollUnsafe() !== undefined)
       expect(interrupted).toBe(4)
-      const next = yield* start({ ...options, handler: work(ledger, () => 0) })
+      const next = yield* start({ ...unhurried, handler: work(ledger, () => 0) })
       yield* settled("done by the next", () => ledger.count === 4 && isDone(next, 4))
     }))
 })

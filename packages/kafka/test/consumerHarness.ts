@@ -1,13 +1,72 @@
 /** Consumers for tests: started, watched, stopped or killed, with a ledger of what their handlers did. */
-import { IdempotencyStore, type InvalidInput, OffsetStore } from "@tidemark/core"
+import { it } from "@effect/vitest"
+import { IdempotencyStore, type InvalidInput, Key, OffsetStore } from "@tidemark/core"
 import { MemoryStore } from "@tidemark/store-memory"
-import { Effect, type Exit, Fiber, Layer, type Scope } from "effect"
+import { Cause, Effect, type Exit, Fiber, Layer, Logger, type Scope } from "effect"
+import { TestClock } from "effect/testing"
 import { expect } from "vitest"
 import * as InProcessKafka from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord, type ProducerRecord } from "../src/KafkaClient.ts"
 import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 
 export type Services = KafkaClient | OffsetStore | IdempotencyStore
+
+/** What a test has: a cluster in the process, stores in memory, and a Scope that ends all it has started. */
+type TestEffect = Effect.Effect<void, unknown, Services | InProcessKafka.InProcessBroker | Scope.Scope>
+
+type Test = (title: string, effect: () => TestEffect, options?: InProcessKafka.Options) => void
+
+/** Tests on the live clock. */
+export const liveTests =
+  (common: InProcessKafka.Options, timeoutMillis?: number): Test =>
+  (title, effect, options = {}) =>
+    it.live(title, () => Effect.provide(effect(), layers({ ...common, ...options })), timeoutMillis)
+
+/** Tests under the test clock. */
+export const clockTests =
+  (common: InProcessKafka.Options): Test =>
+  (title, effect, options = {}) =>
+    it.effect(title, () => Effect.provide(effect(), layers({ ...common, ...options })))
+
+/** Lets other fibers run until `condition` holds, with the test clock standing still. */
+export const settled = (what: string, condition: () => boolean): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (let turn = 0; turn < 10_000; turn++) {
+      if (condition()) return
+      yield* Effect.yieldNow
+    }
+    return yield* Effect.die(new Error(`still not so: ${what}`))
+  })
+
+/** Lets everything run that needs no time to pass. */
+const quiet = Effect.forEach(Array.from({ length: 200 }), () => Effect.yieldNow, { discard: true })
+
+/** Moves the test clock in steps, as time passes. */
+export const pass = (seconds: number): Effect.Effect<void> =>
+  Effect.forEach(Array.from({ length: seconds * 4 }), () => Effect.andThen(TestClock.adjust(250), quiet), {
+    discard: true
+  })
+
+/** What is logged, in place of the console. */
+export const logLines = (): {
+  readonly lines: ReadonlyArray<string>
+  readonly layer: Layer.Layer<never>
+} => {
+  const lines: Array<string> = []
+  const layer = Logger.layer([
+    Logger.make(({ cause, logLevel, message }) => {
+      lines.push([logLevel, message, cause.reasons.length === 0 ? "" : Cause.pretty(cause)].flat().join(" "))
+    })
+  ])
+  return { lines, layer }
+}
+
+/** Between 0 and `most`, anew each time. */
+export const random = (most: number) => (): number => Math.random() * most
+
+/** The stream of a partition of `orders` for the group `group`. */
+export const streamOf = (partition: number): string =>
+  Key.kafkaStream({ group: "group", topic: "orders", partition })
 
 /** What took effect, told by the effects themselves. */
 export class Ledger {
@@ -92,10 +151,19 @@ export interface Running<E> {
 
 /** Quick enough for tests, on the live clock. */
 export const quick = {
+  topics: ["orders"] as ReadonlyArray<string>,
   groupId: "group",
   sessionTimeout: 1_000,
   commitInterval: 20,
   drainTimeout: 400
+} as const
+
+/** For the test clock. */
+export const unhurried = {
+  topics: ["orders"],
+  groupId: "group",
+  sessionTimeout: "10 seconds",
+  drainTimeout: "2 seconds"
 } as const
 
 /** Starts a consumer on a client of its own; it is stopped with the Scope. */

@@ -2,16 +2,7 @@
  * One run of a consumer: what it hears from its group, the partitions it has, its commits, and its end.
  */
 import { type IdempotencyStoreService, type OffsetStoreService, Patience } from "@tidemark/core"
-import {
-  Cause,
-  type Clock,
-  type Context,
-  Deferred,
-  Effect,
-  type Fiber,
-  type Scheduler,
-  type Scope
-} from "effect"
+import { Cause, type Clock, type Context, Deferred, Effect, Fiber, type Scheduler, type Scope } from "effect"
 import type {
   Assignment,
   GroupMember,
@@ -28,7 +19,7 @@ import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
 import { Partition } from "./Partition.ts"
 import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
-import type { Settings } from "./settings.ts"
+import type { Settings, SettingsAndHandler } from "./settings.ts"
 import { Workers } from "./Workers.ts"
 
 /** How long a fetch waits for data: how late a `resume` takes effect at worst. */
@@ -42,6 +33,24 @@ const lastCommitMillis = 5_000
 
 const keyOf = ({ partition, topic }: TopicPartition): string => `${partition}/${topic}`
 
+/** How long the handlers of a partition's earlier claim may take to end before it is said that they are waited for. */
+const quietMillis = 1_000
+
+/** Waits until nothing of the partition's earlier claim is at work. */
+const awaitEarlier = (earlier: Fiber.Fiber<void>, partition: Partition): Effect.Effect<void> => {
+  const ended = Effect.asVoid(Fiber.await(earlier))
+  return Effect.timeoutOrElse(ended, {
+    duration: quietMillis,
+    orElse: () =>
+      Effect.andThen(
+        Effect.logWarning(
+          `tidemark: ${partition} is ours again, and handlers of its earlier claim have not ended: it goes on when they have`
+        ),
+        ended
+      )
+  })
+}
+
 export interface EngineServices<R> {
   readonly client: KafkaClient["Service"]
   readonly offsets: OffsetStoreService
@@ -53,17 +62,19 @@ export interface EngineServices<R> {
 
 export class Engine<E, R> {
   readonly counters: Counters = makeCounters()
-  private readonly settings: Settings<E, R>
+  private readonly settings: Settings
   private readonly services: EngineServices<R>
   private readonly environment: Environment
   private readonly ring: KeyRing | undefined
   private readonly workers: Workers<E, R>
-  private readonly failure = Deferred.makeUnsafe<never, unknown>()
+  private readonly failure = Deferred.makeUnsafe<never, E | ConsumerFailure>()
   private readonly fork: <A, E2>(effect: Effect.Effect<A, E2>) => Fiber.Fiber<A, E2>
   /** The partitions of the latest assignment that we have or are getting. */
   private readonly partitions = new Map<string, Partition>()
   /** Partitions that were taken away, until they are released. */
   private readonly leaving = new Set<Fiber.Fiber<unknown, unknown>>()
+  /** Partitions that were lost or taken away, until nothing of them is at work any more. */
+  private readonly earlier = new Map<string, Fiber.Fiber<void>>()
   private assigned = new Map<string, TopicPartition>()
   private initialCounts: ReadonlyMap<string, number> = new Map()
   private member: GroupMember | undefined
@@ -73,26 +84,23 @@ export class Engine<E, R> {
   private commitsFail = false
   private stopping = false
 
-  constructor(settings: Settings<E, R>, services: EngineServices<R>) {
+  constructor(settings: SettingsAndHandler<E, R>, services: EngineServices<R>) {
     this.settings = settings
     this.services = services
     const { client, clock, context, keys, offsets, scheduler } = services
     const dispatcher = scheduler.makeDispatcher()
     this.fork = Effect.runForkWith(context)
     this.ring = settings.identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
-    const fail = (cause: Cause.Cause<unknown>): void => this.fail(cause)
+    const fail = (cause: Cause.Cause<E | ConsumerFailure>): void => this.fail(cause)
     this.workers = new Workers({
       concurrency: settings.concurrency,
       handler: settings.handler,
       context,
       dispatcher,
-      onFailure: (partition, tile, cause) => {
-        fail(cause)
-        partition.onFailed(tile)
-      }
+      onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)
     })
     this.environment = {
-      settings: settings as unknown as Settings<unknown, never>,
+      settings,
       client,
       offsets,
       keys,
@@ -140,9 +148,24 @@ export class Engine<E, R> {
       for (const partition of this.partitions.values()) partition.read()
       return yield* Effect.raceFirst(Deferred.await(this.failure), this.commitAtIntervals)
     }).pipe(Effect.onExit(() => this.shutdown))
-  ) as Effect.Effect<never, E | ConsumerFailure, Scope.Scope>
+  )
 
-  private fail(cause: Cause.Cause<unknown>): void {
+  private onHandlerFailed(cause: Cause.Cause<E>, partition: Partition | undefined, tile: number): void {
+    if (partition !== undefined && Cause.hasInterruptsOnly(cause)) {
+      // whoever runs us takes an interruption for a wish to stop, and says nothing
+      const offset = partition.state.recordAt(tile)?.offset
+      this.fork(
+        Effect.logError(
+          `tidemark: the handler interrupted itself at offset ${offset} of ${partition}: the consumer stops, and the ` +
+            "record comes again. To give a record up, let the handler succeed; to stop, let it fail"
+        )
+      )
+    }
+    this.fail(cause)
+    partition?.abandon(tile)
+  }
+
+  private fail(cause: Cause.Cause<E | ConsumerFailure>): void {
     this.workers.stop()
     // nobody waits for a failure any more while we stop: what was done may not be marked, and runs again
     if (this.stopping) this.fork(Effect.logError("tidemark: a failure while the consumer stopped", cause))
@@ -213,18 +236,41 @@ export class Engine<E, R> {
       this.partitions.set(key, partition)
       missing.push(partition)
     }
-    if (missing.length === 0) return
-    const begin = Effect.map(readKafka(this.environment, missing), (readings) => {
-      for (let index = 0; index < missing.length; index++) missing[index].begin(readings[index])
+    const free: Array<Partition> = []
+    for (const partition of missing) {
+      const earlier = this.earlier.get(keyOf(partition))
+      if (earlier === undefined) free.push(partition)
+      else this.fork(Effect.flatMap(awaitEarlier(earlier, partition), () => this.obtain([partition])))
+    }
+    if (free.length > 0) this.fork(this.obtain(free))
+  }
+
+  /** Reads how they stand in Kafka, and lets them claim what they are. */
+  private obtain(partitions: ReadonlyArray<Partition>): Effect.Effect<void> {
+    if (this.stopping) return Effect.void
+    const begin = Effect.map(readKafka(this.environment, partitions), (readings) => {
+      for (let index = 0; index < partitions.length; index++) partitions[index].begin(readings[index])
     })
-    this.fork(Effect.catchCause(begin, (cause) => Effect.sync(() => this.fail(cause))))
+    return Effect.catchCause(begin, (cause) => Effect.sync(() => this.fail(cause)))
   }
 
   private letGo(partition: Partition): void {
     partition.stopStarting()
+    this.remember(partition)
     const fiber = this.fork(Effect.andThen(partition.drain, partition.release))
     this.leaving.add(fiber)
     fiber.addObserver(() => this.leaving.delete(fiber))
+  }
+
+  /** Whoever has it next in this process begins when nothing of it is at work: a handler never runs beside itself. */
+  private remember(partition: Partition): void {
+    const key = keyOf(partition)
+    // one that is still waiting for its predecessor has nothing at work
+    if (this.earlier.has(key)) return
+    const fiber = this.fork(partition.gone)
+    if (fiber.pollUnsafe() !== undefined) return
+    this.earlier.set(key, fiber)
+    fiber.addObserver(() => this.earlier.delete(key))
   }
 
   /** Its claim was lost while the group still counts it as ours: it is claimed anew. */
@@ -232,6 +278,7 @@ export class Engine<E, R> {
     const key = keyOf(partition)
     if (this.partitions.get(key) !== partition) return
     this.partitions.delete(key)
+    this.remember(partition)
     this.getMissing()
   }
 
@@ -299,7 +346,8 @@ export class Engine<E, R> {
         Effect.timeoutOrElse(this.commit, { duration: lastCommitMillis, orElse: () => Effect.void })
       ),
       Effect.andThen(inAll((partition) => partition.release)),
-      Effect.andThen(this.awaitLeaving)
+      Effect.andThen(this.awaitLeaving),
+      Effect.andThen(Effect.sync(() => this.workers.end()))
     )
   })
 

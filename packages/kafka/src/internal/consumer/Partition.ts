@@ -15,7 +15,7 @@ import { Cause, Effect, Exit, type Fiber } from "effect"
 import { LogWentBack } from "../../ConsumerErrors.ts"
 import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
 import type { PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
-import { type Acquired, acquire, type Reading } from "./acquire.ts"
+import { type Acquired, acquire, giveBackWithin, type Reading } from "./acquire.ts"
 import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
@@ -46,6 +46,8 @@ export class Partition implements TopicPartition {
   private acquiring: Fiber.Fiber<unknown, unknown> | undefined
   /** Whether it is to be let go: a claim that comes now is only given back. */
   private unwanted = false
+  /** Whether it is closed, and what can be given back has been. */
+  private letGo = false
   private settling = false
   private settleFailed = false
   private paused = false
@@ -197,16 +199,10 @@ export class Partition implements TopicPartition {
     if (this.paused) this.resumeBelowBound()
   }
 
-  /** A handler has failed: its record stays undone, and everything behind it in its lane. */
-  onFailed(tile: number): void {
-    this.state.abandon(tile)
-    this.tellWaiters()
-  }
-
-  /** A handler has ended, and its record is to be run again, by whoever owns it then. */
+  /** A handler has ended, and its record stays undone, with everything behind it in its lane. */
   abandon(tile: number): void {
     this.state.abandon(tile)
-    if (this.phase === "owned") this.keys?.onAbandoned(tile)
+    this.keys?.onUndone(tile)
     this.tellWaiters()
   }
 
@@ -255,8 +251,16 @@ export class Partition implements TopicPartition {
   /** The store did not take what has finished, for as long as our lease lasted. */
   private onSettleFailed(cause: Cause.Cause<StoreError | InvalidInput>): void {
     this.settleFailed = true
-    if (this.phase === "closed") return
-    const { fail, isOurs } = this.environment
+    const { fail, fork, isOurs } = this.environment
+    if (this.phase === "closed") {
+      fork(
+        Effect.logWarning(
+          `tidemark: records of ${this} took effect after its claim was lost, and could not be completed: they run again`,
+          cause
+        )
+      )
+      return
+    }
     const error = cause.reasons.find(Cause.isFailReason)?.error
     // Cut off from the group as well, we are no owner any more, which is no reason to stop.
     if (error?.retriable === true && !isOurs(this)) this.lose(error.message)
@@ -319,8 +323,9 @@ export class Partition implements TopicPartition {
       )
     )
     if (this.keys !== undefined) fork(this.keys.close)
-    this.tellWaiters()
+    this.letGo = true
     onLost(this)
+    this.tellWaiters()
   }
 
   /** Nothing starts from now on; what is at work goes on. */
@@ -342,16 +347,29 @@ export class Partition implements TopicPartition {
     }
   }
 
-  /** Waits for the condition, for a bounded time. */
-  private await(condition: () => boolean, millis: number): Effect.Effect<void> {
-    const wait = Effect.callback<void>((resume) => {
+  private awaitThat(condition: () => boolean): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
       if (condition()) return resume(Effect.void)
       const waiter = { condition, resume: () => resume(Effect.void) }
       this.waiters.add(waiter)
       return Effect.sync(() => void this.waiters.delete(waiter))
     })
-    return Effect.timeoutOrElse(wait, { duration: millis, orElse: () => Effect.void })
   }
+
+  /** Waits for the condition, for a bounded time. */
+  private await(condition: () => boolean, millis: number): Effect.Effect<void> {
+    return Effect.timeoutOrElse(this.awaitThat(condition), { duration: millis, orElse: () => Effect.void })
+  }
+
+  /**
+   * Ends when it is no longer ours and none of its handlers is at work any more, however long one takes that can't be
+   * interrupted; and when what has ended well is in the store, or a lease's time was not enough to bring it there.
+   */
+  readonly gone: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    yield* this.awaitThat(() => this.letGo && this.isIdle())
+    yield* this.await(this.isSettled, this.environment.settings.leaseMillis)
+    this.keys?.leaveRest()
+  })
 
   /**
    * Lets the records at work end, for a bounded time, and interrupts those that don't. Then brings what has finished
@@ -367,8 +385,8 @@ export class Partition implements TopicPartition {
     if (running > 0) {
       revoke(this)
       yield* Effect.logWarning(
-        `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and were ` +
-          "interrupted; their next owner runs them"
+        `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and are ` +
+          "interrupted; their next owner runs those that don't end well"
       )
       yield* this.await(this.isIdle, interruptPatienceMillis)
     }
@@ -388,28 +406,23 @@ export class Partition implements TopicPartition {
     this.phase = "closed"
     const { offsets, settings } = this.environment
     if (this.lease !== undefined) offsets.leases.drop(this.lease)
-    if (this.state.running > 0) {
-      yield* Effect.logWarning(
-        `tidemark: ${this.state.running} handlers of ${this} don't stop: its claim is left to end with its lease`
-      )
-      return
-    }
     const { ref } = this
-    const giveBack = Effect.andThen(
-      this.keys?.close ?? Effect.void,
-      ref === undefined ? Effect.void : offsets.release(ref)
-    )
-    const left = (why: string) =>
-      Effect.logWarning(
-        `tidemark: the claim on ${this} could not be given back; it ends with its lease: ${why}`
+    const { running } = this.state
+    if (running > 0)
+      yield* Effect.logWarning(
+        `tidemark: ${running} handlers of ${this} don't stop: its claim is left to end with its lease`
       )
-    yield* Effect.catch(
-      Effect.timeoutOrElse(giveBack, {
-        duration: settings.drainTimeoutMillis,
-        orElse: () => left(`the store has not answered for ${settings.drainTimeoutMillis} ms`)
-      }),
-      (error) => left(error.message)
+    // beside each other: a store that fails for one does not keep the other
+    const giveBack = Effect.all(
+      [
+        this.keys?.close ?? Effect.void,
+        ref === undefined || running > 0 ? Effect.void : offsets.release(ref)
+      ],
+      { concurrency: "unbounded", discard: true }
     )
+    yield* giveBackWithin(giveBack, `the claim on ${this}`, settings.drainTimeoutMillis)
+    this.letGo = true
+    this.tellWaiters()
   })
 
   // --- for people

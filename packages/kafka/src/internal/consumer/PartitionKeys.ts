@@ -281,27 +281,43 @@ export class PartitionKeys {
     this.giveBack(given)
   }
 
+  /** Of these nothing has started: their ids may be had by others. */
   private giveBack(given: ReadonlyArray<Entry>): void {
-    if (given.length === 0) return
-    const byGrant = Map.groupBy(given, (entry) => entry.grant as Grant)
+    if (given.length > 0) this.run(this.release(given))
+  }
+
+  /**
+   * They are out of their grants at once, whatever the store answers: claimed anew meanwhile, they belong to another
+   * grant, and what becomes of the old one is no concern of theirs.
+   */
+  private release(given: ReadonlyArray<Entry>): Effect.Effect<void> {
+    const byGrant = new Map<Grant, Array<string>>()
     for (const entry of given) {
+      const { grant } = entry
       entry.state = "unclaimed"
       entry.grant = undefined
-    }
-    for (const [grant, entries] of byGrant) {
-      const ids = entries.map(({ id }) => id)
-      const release = this.ring.store.release(grant.ref, ids)
-      this.run(
-        Effect.map(
-          Patience.retryUntil(
-            () => release,
-            () => grant.lease.deadline
-          ),
-          () => this.shrink(grant, entries)
-        )
-      )
+      if (grant === undefined) continue
+      const ids = byGrant.get(grant)
+      if (ids === undefined) byGrant.set(grant, [entry.id])
+      else ids.push(entry.id)
+      this.shrink(grant, [entry])
     }
     for (const entry of given) this.letGo(entry)
+    return Effect.forEach(
+      byGrant,
+      ([{ lease, ref }, ids]) =>
+        Effect.catch(
+          Patience.retryUntil(
+            () => this.ring.store.release(ref, ids),
+            () => lease.deadline
+          ),
+          (error) =>
+            Effect.logWarning(
+              `tidemark: ${ids.length} claimed ids of ${this.partition} could not be given back; they end with their lease: ${error.message}`
+            )
+        ),
+      { concurrency: "unbounded", discard: true }
+    )
   }
 
   /** Its turn has come again: it may start, or is a duplicate. */
@@ -457,12 +473,9 @@ export class PartitionKeys {
       byGrant,
       ([grant, entries]) => {
         const items = entries.map(({ id }) => ({ key: id }))
-        const complete = Effect.suspend(() =>
-          store.complete(grant.ref, items, { retentionMillis: settings.retentionMillis })
-        )
         return Effect.map(
           Patience.retryUntil(
-            () => complete,
+            () => store.complete(grant.ref, items, { retentionMillis: settings.retentionMillis }),
             () => Math.min(partitionDeadline(), grant.lease.deadline)
           ),
           (answers) => {
@@ -516,39 +529,48 @@ export class PartitionKeys {
     }
   }
 
-  /** Its handler was interrupted since its key was lost: it takes its turn again. */
-  onAbandoned(tile: number): void {
+  /** Its handler has ended, and its record is undone: its id may be had again. */
+  onUndone(tile: number): void {
     const entry = this.entries.get(tile)
-    if (entry === undefined || this.closed) return
+    if (entry?.state !== "started") return
+    if (entry.grant !== undefined && this.grants.has(entry.grant)) {
+      entry.state = "claimed"
+      if (this.closed) this.giveBack([entry])
+      return
+    }
     entry.state = "unclaimed"
     entry.grant = undefined
     this.letGo(entry)
+    if (this.closed) return
+    // it was interrupted since its id was lost, and takes its turn again
     this.partition.state.retry(tile)
     this.environment.activate(this.partition, true)
   }
 
-  /** Gives back all that is not completed. */
+  /**
+   * Gives back what has not started. What is at work is given back when it has ended undone, and completed when it has
+   * ended well: until then nobody else may have it.
+   */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     if (this.closed) return Effect.void
     this.closed = true
     for (const fiber of [...this.waits]) fiber.interruptUnsafe()
     this.waits.clear()
-    for (const entry of this.entries.values()) this.letGo(entry)
-    const grants = [...this.grants]
-    this.grants.clear()
-    const { store } = this.ring
-    for (const { lease } of grants) store.leases.drop(lease)
-    return Effect.forEach(
-      grants,
-      ({ ref }) =>
-        Effect.catch(store.release(ref), (error) =>
-          Effect.logWarning(
-            `tidemark: claimed ids of ${this.partition} could not be given back; they end with their lease: ${error.message}`
-          )
-        ),
-      { concurrency: "unbounded", discard: true }
-    )
+    for (const { lease } of this.grants) this.ring.store.leases.drop(lease)
+    const claimed: Array<Entry> = []
+    for (const entry of this.entries.values()) {
+      if (entry.state === "claimed") claimed.push(entry)
+      else if (entry.state !== "started") this.letGo(entry)
+    }
+    return this.release(claimed)
   })
+
+  /** After `close`, when nothing is at work: what could not be completed is left to its lease. */
+  leaveRest(): void {
+    for (const entry of this.entries.values()) this.letGo(entry)
+    this.entries.clear()
+    this.grants.clear()
+  }
 
   /** Runs beside the rest; a failure stops the consumer. */
   private run(effect: Effect.Effect<void, AskError>, onEnd?: () => void): Fiber.Fiber<unknown, unknown> {

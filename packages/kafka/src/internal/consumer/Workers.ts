@@ -6,13 +6,24 @@
  * Waking is synchronous: `spread` runs a worker until its handler waits, then the next worker, so that there are
  * never more awake than there is work for.
  */
-import { type Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "effect"
+import { Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "effect"
 import type { KafkaRecord } from "../../KafkaClient.ts"
-import type { RecordClaim } from "../../KafkaConsumer.ts"
 import type { Partition } from "./Partition.ts"
+import type { Handler } from "./settings.ts"
 
 /** How many records start in one turn of the event loop, so that heartbeats and fetches get theirs. */
 const recordsPerTurn = 1_000
+
+/** The shortest and the longest time until a handler is looked at again that can't be interrupted now. */
+const shortestLookMillis = 5
+const longestLookMillis = 100
+
+/**
+ * Whether an interruption would reach the fiber now. Effect has no public word for it; a fiber that does not tell
+ * counts as interruptible.
+ */
+const isInterruptible = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
+  !("interruptible" in fiber && fiber.interruptible === false)
 
 /** What one worker is at. */
 export interface Worker {
@@ -27,11 +38,11 @@ export interface Worker {
 
 export interface WorkersOptions<E, R> {
   readonly concurrency: number
-  readonly handler: (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  readonly handler: Handler<E, R>
   readonly context: Context.Context<R>
   readonly dispatcher: Scheduler.SchedulerDispatcher
-  /** A handler has failed, or was interrupted from within. */
-  readonly onFailure: (partition: Partition, tile: number, cause: Cause.Cause<E>) => void
+  /** A handler has failed, or was interrupted from within; without a partition: the worker itself has. */
+  readonly onFailure: (cause: Cause.Cause<E>, partition: Partition | undefined, tile: number) => void
 }
 
 export class Workers<E, R> {
@@ -74,13 +85,39 @@ export class Workers<E, R> {
     }
   }
 
-  /** Interrupts the handlers at work on this partition, or on one of its tiles. */
+  /** Interrupts the handlers at work on this partition, or on one of its tiles, as soon as they can be. */
   revoke(partition: Partition, tile?: number): void {
     for (const worker of [...this.all]) {
       if (worker.partition !== partition || (tile !== undefined && worker.tile !== tile)) continue
+      if (worker.revoked) continue
+      worker.revoked = true
+      this.interrupt(worker, partition, worker.tile, shortestLookMillis)
+    }
+  }
+
+  /** Interrupts what is still at work, once and for all: nobody will look at it again. */
+  end(): void {
+    for (const worker of [...this.all]) {
       worker.revoked = true
       worker.fiber?.interruptUnsafe()
     }
+  }
+
+  /**
+   * Within an uninterruptible region a handler is left alone, and looked at again: an interruption would take effect at
+   * the region's end, where Effect drops the success of what has just ended well, and the record would run again.
+   */
+  private interrupt(worker: Worker, partition: Partition, tile: number, lookAgainMillis: number): void {
+    if (worker.partition !== partition || worker.tile !== tile || worker.fiber === undefined) return
+    if (isInterruptible(worker.fiber)) {
+      worker.fiber.interruptUnsafe()
+      return
+    }
+    this.fork(
+      Effect.map(Effect.sleep(lookAgainMillis), () =>
+        this.interrupt(worker, partition, tile, Math.min(longestLookMillis, lookAgainMillis * 2))
+      )
+    )
   }
 
   private schedule(): void {
@@ -127,7 +164,7 @@ export class Workers<E, R> {
   }
 
   private startWorker(): void {
-    const { handler, onFailure } = this.options
+    const { handler } = this.options
     const worker: Worker = {
       partition: undefined,
       tile: -1,
@@ -145,35 +182,53 @@ export class Workers<E, R> {
       step: () => {
         const partition = worker.partition as Partition
         worker.partition = undefined
+        worker.revoked = false
         partition.finish(worker.tile)
       }
     })
     const park = Effect.callback<void>((resume) => {
-      if (this.stopped) return
       worker.wake = () => resume(Effect.void)
       this.idle.push(worker)
     })
     // Parked first: what a fiber does before `fork` returns could not be interrupted.
-    const fiber = this.fork(Effect.forever(Effect.andThen(park, run), { disableYield: true }))
+    const turn = Effect.andThen(park, run)
+    const fiber = this.fork(
+      Effect.whileLoop({ while: () => !this.stopped, body: () => turn, step: () => {} })
+    )
     worker.fiber = fiber
-    fiber.addObserver((exit) => this.onEnd(worker, exit as Exit.Exit<unknown, E>, onFailure))
+    fiber.addObserver((exit) => this.onEnd(worker, exit))
     const at = this.idle.indexOf(worker)
     if (at === -1) return
     this.idle.splice(at, 1)
     worker.wake?.()
   }
 
-  private onEnd(
-    worker: Worker,
-    exit: Exit.Exit<unknown, E>,
-    onFailure: WorkersOptions<E, R>["onFailure"]
-  ): void {
+  private onEnd(worker: Worker, exit: Exit.Exit<unknown, E>): void {
     this.all.delete(worker)
-    const { partition, tile } = worker
-    if (partition === undefined) return
+    const { partition, revoked, tile } = worker
     worker.partition = undefined
-    if (worker.revoked || Exit.isSuccess(exit)) partition.abandon(tile)
-    else onFailure(partition, tile, exit.cause)
+    if (Exit.isSuccess(exit)) return
+    const { cause } = exit
+    const onlyInterrupted = Cause.hasInterruptsOnly(cause)
+    if (partition === undefined) {
+      if (!onlyInterrupted) this.options.onFailure(cause, undefined, tile)
+      return
+    }
+    if (!revoked) this.options.onFailure(cause, partition, tile)
+    else {
+      if (!onlyInterrupted) this.tellOfFailure(partition, cause)
+      partition.abandon(tile)
+    }
     this.schedule()
+  }
+
+  /** Not ours to process any more, so no reason to stop: whoever refuses a late writer fails its handler. */
+  private tellOfFailure(partition: Partition, cause: Cause.Cause<E>): void {
+    this.fork(
+      Effect.logWarning(
+        `tidemark: a handler of ${partition} failed after it was told to stop; its record is not done`,
+        cause
+      )
+    )
   }
 }

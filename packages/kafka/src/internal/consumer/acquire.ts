@@ -13,7 +13,7 @@ import {
   OffsetRanges,
   Patience,
   type Protocol,
-  type StoreError
+  StoreError
 } from "@tidemark/core"
 import { Effect } from "effect"
 import { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
@@ -93,14 +93,16 @@ export const acquire = (
     Effect.gen(function* () {
       const { offsets } = environment
       for (let attempt = 0; ; attempt++) {
-        const progress = yield* restore(patiently(environment, offsets.progress(stream)))
+        const progress = yield* restore(
+          patiently(environment, partition, "progress", offsets.progress(stream))
+        )
         const decision = yield* restore(judge(environment, partition, reading, progress))
         const wait = (until: number) =>
           restore(Patience.untilWorthAsking(offsets.awaitRelease(stream), attempt, until))
         if (decision._tag === "AdoptEpoch") {
           const holder = progress?.claims[0]
           if (holder !== undefined) yield* wait(holder.until)
-          else yield* adoptEpoch(environment, partition, stream, decision)
+          else yield* restore(adoptEpoch(environment, partition, stream, decision))
           continue
         }
         const lostEpoch = decision.row === "store-empty" ? (epochOf(reading.commit?.metadata) ?? 0) : 0
@@ -108,25 +110,27 @@ export const acquire = (
           // else our next commit would look older than the one that is there, and be undone by the next owner
           environment.counters.storeEmpty++
           const position = decision.claimFrom
-          yield* adoptEpoch(environment, partition, stream, {
-            _tag: "AdoptEpoch",
-            act: "rewind",
-            position,
-            epochs: lostEpoch
-          })
+          yield* restore(
+            adoptEpoch(environment, partition, stream, {
+              _tag: "AdoptEpoch",
+              act: "rewind",
+              position,
+              epochs: lostEpoch
+            })
+          )
           continue
         }
         const ref: OffsetClaimRef = { stream, claimId: ClaimId.make() }
         const claimed = yield* Effect.onError(
           restore(claim(environment, partition, ref, reading, progress, decision)),
-          () => giveBack(environment, ref)
+          () => giveBack(environment, partition, ref)
         )
         if (claimed._tag === "Held") {
           yield* wait(claimed.until)
           continue
         }
         if (claimed._tag === "BegunElsewhere") {
-          yield* giveBack(environment, ref)
+          yield* giveBack(environment, partition, ref)
           continue
         }
         use(claimed.acquired)
@@ -155,17 +159,22 @@ const claim = (
     const deadline = Patience.monotonicMillis(clock) + leaseMillis
     const wanted = OffsetRanges.openEnded(claimFrom)
     const terms = { claimId: ref.claimId, owner, leaseMillis }
-    const answer = yield* patiently(environment, offsets.claim(ref.stream, wanted, terms))
+    const answer = yield* patiently(environment, partition, "claim", offsets.claim(ref.stream, wanted, terms))
     const { token } = answer
     if (token === undefined) return { _tag: "Held", until: answer.held[0]?.until ?? 0 }
     // What was read before the claim may be old by now: an operator may have rewound, another owner have begun.
-    const begun = yield* patiently(environment, offsets.progress(ref.stream))
+    const begun = yield* patiently(environment, partition, "progress", offsets.progress(ref.stream))
     const moved =
       progress === undefined
         ? begun?.origin !== claimFrom
         : begun?.epoch !== progress.epoch || begun.watermark < claimFrom
     if (moved) return { _tag: "BegunElsewhere" }
-    const skipped = yield* patiently(environment, pass(environment, partition, ref, passed))
+    const skipped = yield* patiently(
+      environment,
+      partition,
+      "complete",
+      pass(environment, partition, ref, passed)
+    )
     const completed = OffsetRanges.union(answer.completed, skipped)
     const position = OffsetRanges.first(OffsetRanges.subtract(wanted, completed)) as number
     const epoch = begun?.epoch ?? 0
@@ -180,23 +189,67 @@ const claim = (
     return { _tag: "Owned", acquired: { ref, token, deadline, position, completed, epoch, committed } }
   })
 
-const patiently = <A, E extends { readonly retriable: boolean }>(
-  { clock, settings }: Environment,
+/** A store that does not answer for a lease's time: what it would answer then is worth nothing. */
+const answered = <A, E>(
+  { offsets, settings }: Environment,
+  partition: TopicPartition,
+  verb: string,
   call: Effect.Effect<A, E>
-): Effect.Effect<A, E> => {
-  const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
-  return Patience.retryUntil(
-    () => call,
-    () => giveUpAt
+): Effect.Effect<A, E | StoreError> =>
+  Effect.timeoutOrElse(call, {
+    duration: settings.leaseMillis,
+    orElse: () =>
+      Effect.fail(
+        new StoreError({
+          store: offsets.name,
+          verb,
+          reason: "Timeout",
+          detail: `${nameOf(partition)} could not be had, there was no answer for ${settings.leaseMillis} ms, the time of a lease`,
+          retriable: true
+        })
+      )
+  })
+
+/** Asks the store again while it fails for a while, for as long as a lease lasts. */
+const patiently = <A, E extends { readonly retriable: boolean }>(
+  environment: Environment,
+  partition: TopicPartition,
+  verb: string,
+  call: Effect.Effect<A, E>
+): Effect.Effect<A, E | StoreError> =>
+  Effect.suspend(() => {
+    const { clock, settings } = environment
+    const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
+    const asked = Patience.retryUntil(
+      () => call,
+      () => giveUpAt
+    )
+    return answered(environment, partition, verb, asked)
+  })
+
+/** Gives back what was claimed, and does not wait for a store without bound: what it does not take ends with its lease. */
+export const giveBackWithin = (
+  release: Effect.Effect<void, StoreError | InvalidInput>,
+  what: string,
+  millis: number
+): Effect.Effect<void> => {
+  const left = (why: string) =>
+    Effect.logWarning(`tidemark: ${what} could not be given back; it ends with its lease: ${why}`)
+  return Effect.catch(
+    Effect.timeoutOrElse(Effect.interruptible(release), {
+      duration: millis,
+      orElse: () => left(`the store has not answered for ${millis} ms`)
+    }),
+    (error) => left(error.message)
   )
 }
 
-const giveBack = ({ offsets }: Environment, ref: OffsetClaimRef): Effect.Effect<void> =>
-  Effect.catch(offsets.release(ref), (error) =>
-    Effect.logWarning(
-      `tidemark: the claim on ${ref.stream} could not be given back; it ends with its lease: ${error.message}`
-    )
-  )
+const giveBack = (
+  { offsets, settings }: Environment,
+  partition: TopicPartition,
+  ref: OffsetClaimRef
+): Effect.Effect<void> =>
+  giveBackWithin(offsets.release(ref), `the claim on ${nameOf(partition)}`, settings.drainTimeoutMillis)
 
 const nameOf = ({ topic, partition }: TopicPartition): string => `partition ${partition} of topic "${topic}"`
 
@@ -209,7 +262,7 @@ const judge = (
   reading: Reading,
   progress: Protocol.Progress | undefined
 ): Effect.Effect<Settled, KafkaError | StoreLost | LogWentBack> => {
-  const { client, initialPartitions, offsets, settings } = environment
+  const { client, clock, initialPartitions, offsets, settings } = environment
   const found: Findings = {
     ...reading,
     progress,
@@ -247,28 +300,29 @@ const judge = (
   const decision = decide(found)
   if (decision._tag !== "LogWentBack") return settle(decision)
   // The log may have grown since it was read, and its previous owner have completed what is new.
-  return Effect.flatMap(patiently(environment, client.logBounds([{ topic, partition }])), ([log]) =>
-    settle(decide({ ...found, log }))
+  const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
+  const again = Patience.retryUntil(
+    () => client.logBounds([{ topic, partition }]),
+    () => giveUpAt
   )
+  return Effect.flatMap(again, ([log]) => settle(decide({ ...found, log })))
 }
 
 /** Does again the operator's acts that the store has lost, until its epoch is the commit's. */
 const adoptEpoch = (
-  { counters, offsets }: Environment,
+  environment: Environment,
   partition: TopicPartition,
   stream: string,
   { act, epochs, position }: Extract<Decision, { readonly _tag: "AdoptEpoch" }>
 ): Effect.Effect<void, StoreError | InvalidInput> =>
   Effect.gen(function* () {
-    for (let count = 0; count < epochs; count++) {
-      if (act === "rewind") {
-        yield* offsets.rewind(stream, position)
-      } else {
-        const progress = yield* offsets.progress(stream)
-        const from = Math.min(progress?.watermark ?? position, position - 1)
-        yield* offsets.skip(stream, OffsetRanges.make(from, position))
-      }
-    }
+    const { counters, offsets } = environment
+    const skip = Effect.flatMap(offsets.progress(stream), (progress) => {
+      const from = Math.min(progress?.watermark ?? position, position - 1)
+      return offsets.skip(stream, OffsetRanges.make(from, position))
+    })
+    const again = act === "rewind" ? offsets.rewind(stream, position) : skip
+    for (let count = 0; count < epochs; count++) yield* answered(environment, partition, act, again)
     counters.adoptedEpochs++
     yield* Effect.logWarning(
       `tidemark: the store had lost an operator's act on ${nameOf(partition)}: ${act} to ${position} was done again, ` +

@@ -18,7 +18,7 @@ import type { Settings } from "./settings.ts"
 export type ConsumerFailure = KafkaError | StoreError | InvalidInput | ClaimIdReused | StoreLost | LogWentBack
 
 export interface Environment {
-  readonly settings: Settings<unknown, never>
+  readonly settings: Settings
   readonly client: KafkaClient["Service"]
   readonly offsets: OffsetStoreService
   readonly keys: IdempotencyStoreService
@@ -28,7 +28,7 @@ export interface Environment {
   /** Begins a fiber of its own, which whoever begins it also ends. */
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   /** Stops the consumer; the first cause is the one that it fails with. */
-  readonly fail: (cause: Cause.Cause<unknown>) => void
+  readonly fail: (cause: Cause.Cause<ConsumerFailure>) => void
   /** The number of partitions that the topic had when the consumer started. */
   readonly initialPartitions: (topic: string) => number
   /** Whether the group still counts us as this partition's owner, as far as we can know. */

@@ -13,11 +13,10 @@ export interface Bounds {
   readonly maxSpan: number
 }
 
-/** What the consumer works with. */
-export interface Settings<E, R> {
+/** What the consumer works with, whatever its handler can fail with or needs. */
+export interface Settings {
   readonly topics: ReadonlyArray<string>
   readonly groupId: string
-  readonly handler: (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
   readonly identify: ((record: KafkaRecord) => string | undefined) | undefined
   readonly order: Order
   readonly concurrency: number
@@ -32,6 +31,12 @@ export interface Settings<E, R> {
   readonly commitIntervalMillis: number
   /** How long a completed id is remembered; `undefined`: the store's default. */
   readonly retentionMillis: number | undefined
+}
+
+export type Handler<E, R> = (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+
+export interface SettingsAndHandler<E, R> extends Settings {
+  readonly handler: Handler<E, R>
 }
 
 const defaultBounds: Bounds = {
@@ -139,7 +144,7 @@ const checkBounds = (given: Partial<Bounds>): Bounds => {
 }
 
 /** @throws InvalidInput naming the option, its value and what is allowed. */
-export const readSettings = <E, R>(options: ConsumerOptions<E, R>): Settings<E, R> => {
+export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndHandler<E, R> => {
   checkKnown("option of KafkaConsumer", options, knownOptions)
   const topics = checkTopics(options.topics)
   const groupId = text("groupId", options.groupId)
