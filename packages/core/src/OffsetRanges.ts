@@ -19,6 +19,7 @@
  */
 import { Effect, Equal, Hash, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { InvalidInput } from "./Errors.ts"
+import { nextBit } from "./internal/bits.ts"
 
 /** The end of all offsets, 2^53: one more than the highest offset. Also the `to` of an open-ended range. */
 export const END = 2 ** 53
@@ -135,10 +136,15 @@ export const isOpenEnded = (ranges: OffsetRanges): boolean =>
  */
 export const fromOffsets = (offsets: Iterable<number>): OffsetRanges => {
   const values = Array.isArray(offsets) ? (offsets as ReadonlyArray<number>) : Array.from(offsets)
+  return fromAscending(values) ?? fromUnsorted(values)
+}
+
+/** `undefined` where the offsets don't ascend. */
+const fromAscending = (offsets: ArrayLike<number>): OffsetRanges | undefined => {
   const flat: Array<number> = []
   let end = -1
-  for (let i = 0; i < values.length; i++) {
-    const offset = values[i]
+  for (let i = 0; i < offsets.length; i++) {
+    const offset = offsets[i]
     assertOffset(offset)
     if (offset === end) {
       flat[flat.length - 1] = ++end
@@ -146,15 +152,40 @@ export const fromOffsets = (offsets: Iterable<number>): OffsetRanges => {
       end = offset + 1
       flat.push(offset + 0, end)
     } else if (offset < flat[flat.length - 2]) {
-      return fromUnsortedOffsets(values)
+      return undefined
     }
   }
   return fromSortedUnsafe(flat)
 }
 
-const fromUnsortedOffsets = (offsets: ReadonlyArray<number>): OffsetRanges => {
-  for (let i = 0; i < offsets.length; i++) assertOffset(offsets[i])
-  return fromOffsets(Array.from(Float64Array.from(offsets).sort()))
+/** Bits of a bitmap that are worth an offset: to sort takes longer. */
+const BITS_PER_OFFSET = 64
+
+const fromUnsorted = (offsets: ReadonlyArray<number>): OffsetRanges => {
+  let low = Number.MAX_SAFE_INTEGER
+  let high = 0
+  for (let i = 0; i < offsets.length; i++) {
+    const offset = offsets[i]
+    assertOffset(offset)
+    if (offset < low) low = offset
+    if (offset > high) high = offset
+  }
+  const span = high - low + 1
+  if (span > Math.min(BITS_PER_OFFSET * offsets.length, 2 ** 30)) {
+    return fromAscending(new Float64Array(offsets).sort()) as OffsetRanges
+  }
+  const words = new Int32Array(Math.ceil(span / 32))
+  for (let i = 0; i < offsets.length; i++) {
+    const bit = offsets[i] - low
+    words[bit >>> 5] |= 1 << (bit & 31)
+  }
+  const flat: Array<number> = []
+  for (let at = 0; at < span; ) {
+    const end = nextBit(words, 0, at, span, -1)
+    flat.push(low + at, low + end)
+    at = end < span ? nextBit(words, 0, end, span, 0) : span
+  }
+  return fromSortedUnsafe(flat)
 }
 
 /**

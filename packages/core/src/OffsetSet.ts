@@ -21,7 +21,8 @@
  */
 import { InvalidInput } from "./Errors.ts"
 import { blockPayload, OffsetDirectory, positionOf } from "./internal/offsetDirectory.ts"
-import { NO_ROOM, OffsetPages, PAGE } from "./internal/offsetPages.ts"
+import { NO_ROOM, OffsetPages, PAGE, pageOf } from "./internal/offsetPages.ts"
+import { nextMissing, nextPresent } from "./internal/offsetSearch.ts"
 import * as OffsetRanges from "./OffsetRanges.ts"
 
 /** What {@link OffsetSet.partition} answers. */
@@ -34,9 +35,6 @@ export interface Partition {
 
 /** What the objects of an empty set cost, as measured on 64-bit Node. */
 const BASE_BYTES = 215
-
-/** The page that holds an offset. To multiply is exact here, and several times as fast as to divide. */
-const pageOf = (offset: number): number => Math.floor(offset * (1 / PAGE))
 
 /**
  * The mutable set. `add`, `remove`, `lowerOrigin` and `reset` throw `InvalidInput` for a bad offset or range,
@@ -184,7 +182,7 @@ export class OffsetSet {
   hasAll(from: number, to: number): boolean {
     OffsetRanges.assertRange(from, to)
     if (from < this.from || to > this.top) return false
-    return to <= this.dense || (from >= this.dense && this.nextMissing(from, to) >= to)
+    return to <= this.dense || (from >= this.dense && nextMissing(this.directory, this.pages, from, to) >= to)
   }
 
   /**
@@ -306,8 +304,8 @@ export class OffsetSet {
   toRanges(): OffsetRanges.OffsetRanges {
     const flat: Array<number> = this.from < this.dense ? [this.from, this.dense] : []
     for (let at = this.dense; at < this.top; ) {
-      const from = this.nextPresent(at, this.top)
-      at = this.nextMissing(from, OffsetRanges.END)
+      const from = nextPresent(this.directory, this.pages, at, this.top)
+      at = nextMissing(this.directory, this.pages, from, OffsetRanges.END)
       flat.push(from, at)
     }
     return OffsetRanges.fromSortedUnsafe(flat)
@@ -324,9 +322,9 @@ export class OffsetSet {
     }
     const flat: Array<number> = []
     for (let at = this.dense; at < this.top && flat.length < 2 * limit; ) {
-      const present = this.nextPresent(at, this.top)
+      const present = nextPresent(this.directory, this.pages, at, this.top)
       flat.push(at, present)
-      at = this.nextMissing(present, OffsetRanges.END)
+      at = nextMissing(this.directory, this.pages, present, OffsetRanges.END)
     }
     return OffsetRanges.fromSortedUnsafe(flat)
   }
@@ -340,7 +338,8 @@ export class OffsetSet {
 
   /** The first offset from `offset` on that is in the set; `limit` or more when there is none below it. */
   private nextPresentFrom(offset: number, limit: number): number {
-    if (offset >= this.dense) return offset < this.top ? this.nextPresent(offset, limit) : limit
+    if (offset >= this.dense)
+      return offset < this.top ? nextPresent(this.directory, this.pages, offset, limit) : limit
     if (this.from < this.dense) return Math.max(offset, this.from)
     return this.nextPresentFrom(this.dense, limit)
   }
@@ -349,55 +348,9 @@ export class OffsetSet {
    * The first offset from `offset` on that is not in the set; `limit` or more when there is none below it.
    */
   private nextMissingFrom(offset: number, limit: number): number {
-    if (offset >= this.dense) return offset < this.top ? this.nextMissing(offset, limit) : offset
+    if (offset >= this.dense)
+      return offset < this.top ? nextMissing(this.directory, this.pages, offset, limit) : offset
     return offset >= this.from ? this.dense : offset
-  }
-
-  /** As {@link nextPresentFrom}, for an offset from the watermark on, and below the highest. */
-  private nextPresent(offset: number, limit: number): number {
-    const { directory, pages } = this
-    let page = pageOf(offset)
-    let within = offset - page * PAGE
-    if (!directory.locate(page)) {
-      if (!directory.valid) return limit
-      page = directory.start
-      within = 0
-    }
-    let begin = page * PAGE
-    while (begin < limit) {
-      const payload = directory.payload
-      if (payload >= 0) return begin + within
-      const end = Math.min(PAGE, limit - begin)
-      const found = pages.nextPresent(positionOf(payload), within, end)
-      if (found < end) return begin + found
-      if (!directory.next()) return limit
-      begin = directory.start * PAGE
-      within = 0
-    }
-    return limit
-  }
-
-  /** As {@link nextMissingFrom}, for an offset from the watermark on, and below the highest. */
-  private nextMissing(offset: number, limit: number): number {
-    const { directory, pages } = this
-    let page = pageOf(offset)
-    if (!directory.locate(page)) return offset
-    let within = offset - page * PAGE
-    let begin = page * PAGE
-    do {
-      const payload = directory.payload
-      if (payload >= 0) {
-        page = payload
-      } else {
-        const end = Math.min(PAGE, limit - begin)
-        const found = pages.nextMissing(positionOf(payload), within, end)
-        if (found < end) return begin + found
-        page += 1
-      }
-      begin = page * PAGE
-      within = 0
-    } while (begin < limit && directory.next() && directory.start === page)
-    return begin
   }
 
   private countPresent(from: number, to: number): number {
@@ -431,7 +384,7 @@ export class OffsetSet {
       this.dense = firstBegin
     }
     if (to > this.dense) added += this.insert(this.dense, to)
-    this.dense = this.nextMissing(to, OffsetRanges.END)
+    this.dense = nextMissing(this.directory, this.pages, to, OffsetRanges.END)
     this.dropBelowWatermark()
     return added
   }

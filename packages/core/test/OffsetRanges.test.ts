@@ -209,6 +209,8 @@ describe("OffsetRanges", () => {
       OffsetRanges.of(-0),
       OffsetRanges.openEnded(-0),
       OffsetRanges.fromOffsets([-0]),
+      OffsetRanges.fromOffsets([3, -0]),
+      OffsetRanges.fromOffsets([2 ** 40, -0]),
       OffsetRanges.fromRanges([[-0, 3]]),
       OffsetRanges.add(OffsetRanges.empty, -0, 3),
       OffsetRanges.decode([-0, 3])
@@ -216,6 +218,21 @@ describe("OffsetRanges", () => {
       expect(Object.is(OffsetRanges.first(ranges), 0)).toBe(true)
     }
   })
+
+  it.each([10, 1_000, 100_000, 2 ** 40, Number.MAX_SAFE_INTEGER])(
+    "is made of offsets in any order, up to %d of them apart",
+    (span) => {
+      const offsets = fc
+        .integer({ min: 0, max: Number.MAX_SAFE_INTEGER - span })
+        .chain((base) => fc.array(fc.integer({ min: base, max: base + span }), { maxLength: 200 }))
+      fc.assert(
+        fc.property(offsets, (input) => {
+          const each = sorted(new Set(input)).map((offset) => [offset, offset + 1] as const)
+          expect(OffsetRanges.fromOffsets(input).flat).toEqual(OffsetRanges.fromRanges(each).flat)
+        })
+      )
+    }
+  )
 
   it("says that values which are no offsets are not contained", () => {
     const ranges = OffsetRanges.make(0, 10)
