@@ -11,11 +11,17 @@
 /** Does one slice; awaited where it gives a promise. */
 export type Work<Input> = (input: Input, slice: number) => unknown
 
+/** Work on what has to be closed: else its timers keep the process alive when all is measured. */
+export interface Opened<Input> {
+  readonly work: Work<Input>
+  readonly close: () => Promise<void>
+}
+
 /** One who takes part. */
 export interface Contestant<Input> {
   readonly name: string
   /** Makes a new instance, and gives what does one slice of the work on it. Not timed. */
-  readonly start: () => Work<Input> | Promise<Work<Input>>
+  readonly start: () => Work<Input> | Promise<Work<Input> | Opened<Input>>
   /** Makes the input of a slice, for this contestant alone. Not timed. */
   readonly input: (slice: number) => Input
   /** Does the work once per so many slices of the others (default 1): for contestants that are much slower. */
@@ -86,7 +92,16 @@ const onePass = async <Input>(
   rotation: number
 ): Promise<ReadonlyArray<number>> => {
   const works: Array<Work<Input>> = []
-  for (const contestant of contestants) works.push(await contestant.start())
+  const closing: Array<() => Promise<void>> = []
+  for (const { start } of contestants) {
+    const started = await start()
+    if (typeof started === "function") {
+      works.push(started)
+    } else {
+      works.push(started.work)
+      closing.push(started.close)
+    }
+  }
   const sums = contestants.map(() => 0)
   const counts = contestants.map(() => 0)
   for (let slice = 0; slice < slices; slice++) {
@@ -105,5 +120,6 @@ const onePass = async <Input>(
       counts[index] += 1
     }
   }
+  for (const close of closing) await close()
   return sums.map((sum, index) => sum / (counts[index] * operationsPerSlice))
 }

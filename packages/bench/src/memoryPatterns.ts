@@ -97,9 +97,12 @@ const byChance = (seed: number): ReadonlyArray<number> => {
 
 const estimateOf = (core: MemoryCore): number => core.stats.estimatedBytes
 
+/** As many keys in all for small stores: some 30 kB that V8 keeps once would pass for bytes of theirs. */
+const keysWeighed = 100_000
+
 const keys = (count: number): Measured =>
   weigh(
-    1,
+    Math.max(1, keysWeighed / count),
     count,
     (index) => {
       const core = newCore(count)

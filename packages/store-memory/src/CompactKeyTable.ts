@@ -1,5 +1,5 @@
 /**
- * Keeps idempotency keys in some 40 bytes each beside the string and its place in a `Map`: an entry is a number, and
+ * Keeps idempotency keys in 36 bytes each beside the string and its place in a `Map`: an entry is a number, and
  * what belongs to it lies at that number in flat arrays. Bounded; never more entries than the bound.
  *
  * Completed entries form one list by last use (LRU), for eviction, and each is in one bucket of a calendar, by the
@@ -41,12 +41,12 @@ export class CompactKeyTable implements Protocol.KeyTable {
   private free = none
   private keys: Array<string>
   private space: Int32Array
+  /** Until when it is completed; that says in which bucket of the calendar it is, too. */
   private until: Float64Array
   /** Towards the entry that was used longer ago. */
   private older: Int32Array
   /** Towards the entry that was used since; for a free entry the next free one. */
   private newer: Int32Array
-  private tick: Int32Array
   private before: Int32Array
   private after: Int32Array
   private oldest = none
@@ -78,7 +78,6 @@ export class CompactKeyTable implements Protocol.KeyTable {
     this.until = new Float64Array(this.capacity)
     this.older = new Int32Array(this.capacity)
     this.newer = new Int32Array(this.capacity)
-    this.tick = new Int32Array(this.capacity)
     this.before = new Int32Array(this.capacity)
     this.after = new Int32Array(this.capacity)
   }
@@ -90,13 +89,13 @@ export class CompactKeyTable implements Protocol.KeyTable {
 
   /**
    * An estimate, checked against measurements of V8: strings at 16 bytes and their characters, the `Map` at 28 bytes
-   * for each place of its table (a power of two), 40 bytes for each place of the arrays.
+   * for each place of its table (a power of two), 36 bytes for each place of the arrays.
    */
   get estimatedBytes(): number {
     let mapBytes = 0
     for (const space of this.spaces) mapBytes += 200 + 28 * 2 ** Math.ceil(Math.log2(Math.max(4, space.size)))
     const side = 40 * (this.results.size + this.fingerprints.size) + 150 * this.records.length
-    return this.capacity * 40 + mapBytes + side + this.size * 16 + this.textBytes
+    return this.capacity * 36 + mapBytes + side + this.size * 16 + this.textBytes
   }
 
   find(namespace: string, key: string): number {
@@ -200,7 +199,7 @@ export class CompactKeyTable implements Protocol.KeyTable {
     return tick === this.openTick ? this.openHead : (this.buckets.get(tick) ?? none)
   }
 
-  /** Moves an entry in the calendar: it is due later than was thought. */
+  /** Moves an entry in the calendar: it is due when it is completed until, which is later than was thought. */
   reschedule(entry: number, due: number): void {
     this.unschedule(entry)
     this.schedule(entry, due)
@@ -242,12 +241,14 @@ export class CompactKeyTable implements Protocol.KeyTable {
   private grow(): void {
     const capacity = Math.min(this.bound, Math.ceil(this.capacity * 1.5))
     this.capacity = capacity
-    this.keys.length = capacity
+    // to set its length would make it longer by half than was asked for
+    const keys = new Array<string>(capacity)
+    for (let entry = 0; entry < this.used; entry++) keys[entry] = this.keys[entry]
+    this.keys = keys
     this.space = grown(this.space, capacity)
     this.until = grown(this.until, capacity)
     this.older = grown(this.older, capacity)
     this.newer = grown(this.newer, capacity)
-    this.tick = grown(this.tick, capacity)
     this.before = grown(this.before, capacity)
     this.after = grown(this.after, capacity)
   }
@@ -298,10 +299,9 @@ export class CompactKeyTable implements Protocol.KeyTable {
   }
 
   private schedule(entry: number, due: number): void {
-    const tick = Math.min(maxTick, Math.max(0, Math.floor(due / tickMillis) - this.firstTick))
+    const tick = this.tickOf(due)
     if (tick !== this.openTick) this.openBucket(tick)
     const head = this.openHead
-    this.tick[entry] = tick
     this.before[entry] = none
     this.after[entry] = head
     if (head !== none) this.before[head] = entry
@@ -313,7 +313,11 @@ export class CompactKeyTable implements Protocol.KeyTable {
     const after = this.after[entry]
     if (after !== none) this.before[after] = before
     if (before !== none) this.after[before] = after
-    else this.setHead(this.tick[entry], after)
+    else this.setHead(this.tickOf(this.until[entry]), after)
+  }
+
+  private tickOf(due: number): number {
+    return Math.min(maxTick, Math.max(0, Math.floor(due / tickMillis) - this.firstTick))
   }
 
   private setHead(tick: number, head: number): void {

@@ -4,7 +4,7 @@ import { ClaimId, type Protocol } from "@tidemark/core"
 import { Effect } from "effect"
 import { Keyv } from "keyv"
 import { LRUCache } from "lru-cache"
-import { type Contestant, contest, type Work } from "../Contest.ts"
+import { type Contestant, contest, type Opened, type Work } from "../Contest.ts"
 import type { Figure, Suite } from "../Figure.ts"
 import { uuids } from "../Random.ts"
 import { leaseMillis, newCore, newServices, owner, retentionMillis } from "../Subjects.ts"
@@ -83,9 +83,9 @@ const coreInBatches = (size: number) => (): Work<Keys> => {
   }
 }
 
-const throughService = (size: number) => async (): Promise<Work<Keys>> => {
-  const { keys: store } = await newServices(size)
-  return (keys) => {
+const throughService = (size: number) => async (): Promise<Opened<Keys>> => {
+  const { keys: store, close } = await newServices(size)
+  const work = (keys: Keys): void => {
     let next = 0
     const step = Effect.suspend(() => {
       const items = itemsOf(keys, next)
@@ -97,6 +97,7 @@ const throughService = (size: number) => async (): Promise<Work<Keys>> => {
     })
     Effect.runSync(Effect.whileLoop({ while: () => next < keys.length, body: () => step, step: () => {} }))
   }
+  return { work, close }
 }
 
 const names = {

@@ -2,10 +2,10 @@
 import { ClaimId, OffsetRanges } from "@tidemark/core"
 import { Effect } from "effect"
 import { LRUCache } from "lru-cache"
-import { type Contestant, contest, type Work } from "../Contest.ts"
+import { type Contestant, contest, type Opened, type Work } from "../Contest.ts"
 import type { Figure, Suite } from "../Figure.ts"
 import { random32, shuffled } from "../Random.ts"
-import { leaseMillis, newCore, newServices, owner, retentionMillis, type Services } from "../Subjects.ts"
+import { leaseMillis, newCore, newServices, owner, retentionMillis } from "../Subjects.ts"
 
 const total = 100_000
 const perSlice = 5_000
@@ -82,9 +82,9 @@ const bitmap = (): Work<Offsets> => {
 
 const throughService =
   (ranges: (offsets: ReadonlyArray<number>) => OffsetRanges.OffsetRanges) =>
-  async (): Promise<Work<Offsets>> => {
-    const { offsets: store }: Services = await newServices()
-    return (batches) => {
+  async (): Promise<Opened<Offsets>> => {
+    const { offsets: store, close } = await newServices()
+    const work = (batches: Offsets): void => {
       let next = 0
       const step = Effect.suspend(() => {
         const asked = ranges(batches[next++])
@@ -97,6 +97,7 @@ const throughService =
         Effect.whileLoop({ while: () => next < batches.length, body: () => step, step: () => {} })
       )
     }
+    return { work, close }
   }
 
 const asRange = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges =>
@@ -105,12 +106,13 @@ const asRange = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges =>
 const oneAtATime = (): Work<Offsets> => {
   const core = newCore(1)
   return (batches) => {
+    // lru-cache reads the clock once a millisecond by itself (`ttlResolution`); here a slice takes less than one
+    const now = Date.now()
     for (const offsets of batches) {
       for (const offset of offsets) {
         const claimId = ClaimId.make()
-        const ranges = OffsetRanges.of(offset)
-        core.claimOffsets(stream, ranges, { claimId, owner, leaseMillis }, Date.now())
-        core.completeOffsets(stream, claimId, ranges, Date.now())
+        core.claimOffset(stream, offset, { claimId, owner, leaseMillis }, now)
+        core.completeOffset(stream, claimId, offset, now)
       }
     }
   }

@@ -20,8 +20,10 @@ const names = {
   onceAllIds: "runSync of Tracker.onceAll, 500 ids"
 }
 
-const started = (work: (services: Services) => (first: First) => void) => async () =>
-  work(await newServices())
+const started = (work: (services: Services) => (first: First) => void) => async () => {
+  const services = await newServices()
+  return { work: work(services), close: services.close }
+}
 
 const onceAll = (keyOf: (offset: number) => Key.Key) =>
   started(({ tracker }) => (first) => {
