@@ -65,6 +65,8 @@ export class MemoryCore {
   /** The time of the last call. */
   private now: number
   private nearBound = false
+  /** The calendar was looked through in vain: not again before this time. */
+  private nothingDueBefore = 0
   /** Whether an eviction is under way that the background has to finish. */
   evicting = false
 
@@ -232,12 +234,9 @@ export class MemoryCore {
     let budget = sliceSize
     for (const tick of table.dueTicks(now)) {
       for (let entry = table.firstOfTick(tick); entry !== -1; entry = table.firstOfTick(tick)) {
-        if (table.completedUntil(entry) <= now) {
-          table.remove(entry)
-          this.expired += 1
-        } else {
-          table.reschedule(entry, table.completedUntil(entry))
-        }
+        const size = table.size
+        this.removeIfDue(entry, now)
+        this.expired += size - table.size
         if (--budget === 0) {
           budget = sliceSize
           worked += performance.now() - from
@@ -271,6 +270,8 @@ export class MemoryCore {
   }
 
   private makeRoom(): boolean {
+    this.removeSomeOver()
+    if (this.table.size < this.table.bound) return true
     if (this.whenFull === "reject") return false
     this.evictSome(Math.min(evictedAtOnce, Math.max(1, this.table.bound - this.evictDownTo)))
     if (this.table.size >= this.table.bound) return false
@@ -279,6 +280,34 @@ export class MemoryCore {
       this.onPressure()
     }
     return true
+  }
+
+  /** What nothing is lost with: completed keys whose retention is over, and claims that are over. */
+  private removeSomeOver(): void {
+    const { table, now } = this
+    const before = table.size
+    this.removeSomeDue(before - evictedAtOnce)
+    if (table.size >= table.bound) this.keys.forgetOverClaims(now, evictedAtOnce)
+    this.expired += before - table.size
+  }
+
+  /** Completed keys that are due, down to that size; looks through the calendar once a second at most. */
+  private removeSomeDue(downTo: number): void {
+    const { table, now } = this
+    if (now < this.nothingDueBefore) return
+    for (const tick of table.dueTicks(now)) {
+      for (let entry = table.firstOfTick(tick); entry !== -1; entry = table.firstOfTick(tick)) {
+        if (table.size <= downTo) return
+        this.removeIfDue(entry, now)
+      }
+    }
+    this.nothingDueBefore = now + 1_000
+  }
+
+  private removeIfDue(entry: number, now: number): void {
+    const due = this.table.completedUntil(entry)
+    if (due <= now) this.table.remove(entry)
+    else this.table.reschedule(entry, due)
   }
 
   /** The completed keys that were used longest ago; a live claim is never evicted (invariant 5). */

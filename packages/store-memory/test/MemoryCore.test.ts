@@ -71,6 +71,10 @@ describe("at the bound", () => {
             now += wait
             const claimId = `c${round++}`
             const outcome = core.claimKeys("n", [{ key }], terms(claimId), now)
+            if (outcome._tag === "Full" && whenFull === "evict-oldest") {
+              const held = [...live.values()].filter((until) => now < until).length
+              expect(held, "refused although a place was not held by a live claim").toBe(maxSize)
+            }
             if (outcome._tag === "Answers" && outcome.answers[0]._tag === "Claimed") {
               expect(live.get(key) ?? 0, "a live claim was given away").toBeLessThanOrEqual(now)
               if (complete) {
@@ -112,6 +116,45 @@ describe("at the bound", () => {
     for (const key of ["a", "b", "c"]) claim(core, key, 0)
     expect(claim(core, "d", 1)).toBe("Full")
     expect(core.stats.evictions).toBe(0)
+  })
+
+  for (const whenFull of ["evict-oldest", "reject"] as const) {
+    it(`${whenFull}: takes the places of claims that are over before it refuses or evicts anything`, () => {
+      const core = new MemoryCore({ maxSize: 10, whenFull, now: 0 })
+      for (let index = 0; index < 6; index++) claim(core, `over${index}`, 0, 1_000)
+      for (let index = 0; index < 2; index++) claim(core, `live${index}`, 0, 5_000)
+      for (let index = 0; index < 2; index++) remember(core, `done${index}`, 0)
+      for (let index = 0; index < 6; index++) expect(claim(core, `new${index}`, 1_000)).toBe("Claimed")
+      expect(core.stats).toMatchObject({ size: 10, evictions: 0, rejected: 0, expired: 6 })
+      for (const key of ["live0", "live1", "new0", "new5"]) expect(status(core, key, 1_000)).toBe("InFlight")
+      expect(status(core, "done0", 1_000)).toBe("Completed")
+      expect(core.completeKeys("claim-over0", "n", [{ key: "over0" }], 1_000, 1_000)).toEqual(["LeaseLost"])
+    })
+  }
+
+  it("keeps a claim that is over for its late owner as long as there is room", () => {
+    const core = new MemoryCore({ maxSize: 3, whenFull: "reject", now: 0 })
+    claim(core, "over", 0, 1_000)
+    for (const key of ["a", "b"]) expect(claim(core, key, 5_000)).toBe("Claimed")
+    expect(core.completeKeys("claim-over", "n", [{ key: "over" }], 1_000, 5_000)).toEqual(["Completed"])
+  })
+
+  it("finds room again when a renewed claim is over at last", () => {
+    const core = new MemoryCore({ maxSize: 2, whenFull: "reject", now: 0 })
+    for (const key of ["a", "b"]) claim(core, key, 0, 1_000)
+    for (const key of ["a", "b"]) core.keys.renew(`claim-${key}`, 1_000, 900)
+    expect(claim(core, "c", 1_500)).toBe("Full")
+    expect(claim(core, "c", 1_899)).toBe("Full")
+    expect(claim(core, "c", 1_900)).toBe("Claimed")
+  })
+
+  it("reject: takes the places of completed keys whose retention is over, unswept", () => {
+    const core = new MemoryCore({ maxSize: 5, whenFull: "reject", now: 0 })
+    for (let index = 0; index < 5; index++) remember(core, `k${index}`, 0, 1_000)
+    expect(claim(core, "early", 500)).toBe("Full")
+    for (let index = 0; index < 5; index++) expect(claim(core, `new${index}`, 2_500)).toBe("Claimed")
+    expect(claim(core, "more", 2_500)).toBe("Full")
+    expect(core.stats).toMatchObject({ size: 5, expired: 5, rejected: 2 })
   })
 
   it("says when it is near, once for each time it comes near", () => {

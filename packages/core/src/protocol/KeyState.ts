@@ -86,6 +86,8 @@ export class KeyState {
   private readonly table: KeyTable
   private readonly claims = new ClaimList<KeyClaimRecord>()
   private lastToken = 0
+  /** No claim is over before this time. */
+  private noneOverBefore = Number.POSITIVE_INFINITY
 
   constructor(table: KeyTable) {
     this.table = table
@@ -132,6 +134,7 @@ export class KeyState {
     if (claim.held > 0) {
       this.claims.add(claim)
       this.lastToken = token
+      this.noneOverBefore = Math.min(this.noneOverBefore, claim.until)
     }
     return { _tag: "Answers", answers, granted: claim.held }
   }
@@ -222,6 +225,29 @@ export class KeyState {
       if (isForgotten(all[at], now)) this.giveBack(all[at])
     }
     return at
+  }
+
+  /**
+   * Forgets claims that are over, before their 10 leases have passed, to make room for live ones: being kept is a
+   * convenience for their late owners (invariant 3). Stops when `count` keys or more are free again.
+   */
+  forgetOverClaims(now: number, count: number): void {
+    if (now < this.noneOverBefore) return
+    const { all } = this.claims
+    let free = 0
+    let earliest = Number.POSITIVE_INFINITY
+    for (let at = all.length - 1; at >= 0; at--) {
+      const claim = all[at]
+      if (isLive(claim, now)) {
+        earliest = Math.min(earliest, claim.until)
+      } else {
+        free += claim.held
+        this.giveBack(claim)
+        // there may be more: they are looked for when room is needed again
+        if (free >= count) return
+      }
+    }
+    this.noneOverBefore = earliest
   }
 
   /**
