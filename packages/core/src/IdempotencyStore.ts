@@ -76,7 +76,11 @@ export interface IdempotencyStoreImplementation {
   readonly awaitSettled: (namespace: string, key: string) => Effect.Effect<void>
 }
 
-/** What everyone else uses: the verbs, with their input checked. */
+/**
+ * What everyone else uses: the verbs, with their input checked. A key that can't be one does not spoil a batch: where
+ * the answer comes item by item it is `Invalid`; `release` and `forget` handle the others and then fail with
+ * `InvalidInput`, which names it.
+ */
 export interface IdempotencyStoreService
   extends Omit<
     IdempotencyStoreImplementation,
@@ -91,7 +95,7 @@ export interface IdempotencyStoreService
     claim: KeyClaimRef,
     items: ReadonlyArray<KeyCompletion>,
     options?: { readonly retentionMillis?: number | undefined }
-  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput>
+  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer | InvalidKey>, StoreError | InvalidInput>
   readonly release: (
     claim: KeyClaimRef,
     keys?: ReadonlyArray<string>
@@ -102,7 +106,7 @@ export interface IdempotencyStoreService
   readonly lookup: (
     namespace: string,
     keys: ReadonlyArray<string>
-  ) => Effect.Effect<ReadonlyArray<KeyStatus>, StoreError | InvalidInput>
+  ) => Effect.Effect<ReadonlyArray<KeyStatus | InvalidKey>, StoreError | InvalidInput>
   readonly forget: (
     namespace: string,
     keys: ReadonlyArray<string>
@@ -130,16 +134,45 @@ export class IdempotencyStore extends Context.Service<IdempotencyStore, Idempote
 const checkRef = (claim: KeyClaimRef): InvalidInput | undefined =>
   Input.name("namespace", claim.namespace) ?? Input.name("claimId", claim.claimId)
 
+const checkRenewal = (claim: KeyRenewal): InvalidInput | undefined =>
+  checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
+
+const checkKey = (key: string): InvalidInput | undefined => Input.name("key", key)
+
 const checkItem = (item: KeyItem): InvalidInput | undefined =>
-  Input.name("key", item.key) ??
+  checkKey(item.key) ??
   (item.fingerprint === undefined ? undefined : Input.name("fingerprint", item.fingerprint))
 
-const checkKeys = (keys: ReadonlyArray<string>): InvalidInput | undefined => {
-  for (const key of keys) {
-    const bad = Input.name("key", key)
-    if (bad !== undefined) return bad
+/** Asks for the good items; the others get an answer of their own. */
+const askForGood = <Item, Answer, E>(
+  items: ReadonlyArray<Item>,
+  check: (item: Item) => InvalidInput | undefined,
+  ask: (good: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<Answer>, E>
+): Effect.Effect<ReadonlyArray<Answer | InvalidKey>, E> => {
+  let invalid: Map<number, InvalidKey> | undefined
+  for (let index = 0; index < items.length; index++) {
+    const error = check(items[index])
+    if (error !== undefined) (invalid ??= new Map()).set(index, { _tag: "Invalid", error })
   }
-  return undefined
+  if (invalid === undefined) return ask(items)
+  const bad = invalid
+  const good = items.filter((_, index) => !bad.has(index))
+  if (good.length === 0) return Effect.succeed([...bad.values()])
+  return Effect.map(ask(good), (answers) => {
+    let next = 0
+    return items.map((_, index) => bad.get(index) ?? answers[next++])
+  })
+}
+
+/** Does it for the good keys, and then fails for the first of the others: the answer has no place for it. */
+const doForGood = <A, E>(
+  keys: ReadonlyArray<string>,
+  act: (good: ReadonlyArray<string>) => Effect.Effect<A, E>
+): Effect.Effect<A, E | InvalidInput> => {
+  const bad = Input.firstBad(keys, checkKey)
+  if (bad === undefined) return act(keys)
+  const good = keys.filter((key) => checkKey(key) === undefined)
+  return good.length === 0 ? Effect.fail(bad) : Effect.andThen(act(good), Effect.fail(bad))
 }
 
 const makeService = (
@@ -152,62 +185,44 @@ const makeService = (
         (answers) => answers.map((until) => until !== undefined)
       )
     ),
-    (leases) => {
-      const claim: IdempotencyStoreService["claim"] = (namespace, items, terms) => {
-        const bad = Input.name("namespace", namespace) ?? Input.terms(terms)
-        if (bad !== undefined) return Effect.fail(bad)
-        let invalid: Map<number, InvalidKey> | undefined
-        for (let index = 0; index < items.length; index++) {
-          const error = checkItem(items[index])
-          if (error !== undefined) (invalid ??= new Map()).set(index, { _tag: "Invalid", error })
-        }
-        const reused = () => new ClaimIdReused({ claimId: terms.claimId, what: `namespace ${namespace}` })
-        if (invalid === undefined) {
-          return Effect.flatMap(implementation.claim(namespace, items, terms), (answers) =>
-            answers === undefined ? Effect.fail(reused()) : Effect.succeed(answers)
-          )
-        }
-        const good = items.filter((_, index) => !invalid.has(index))
-        if (good.length === 0) return Effect.succeed([...invalid.values()])
-        return Effect.flatMap(implementation.claim(namespace, good, terms), (answers) => {
-          if (answers === undefined) return Effect.fail(reused())
-          let next = 0
-          return Effect.succeed(items.map((_, index) => invalid.get(index) ?? answers[next++]))
-        })
-      }
-      return IdempotencyStore.of({
+    (leases) =>
+      IdempotencyStore.of({
         name: implementation.name,
         durable: implementation.durable,
         retentionMillis: implementation.retentionMillis,
         awaitSettled: implementation.awaitSettled,
         leases,
-        claim,
+        claim: (namespace, items, terms) =>
+          Input.unless(Input.name("namespace", namespace) ?? Input.terms(terms), () =>
+            askForGood(items, checkItem, (good) =>
+              Effect.flatMap(implementation.claim(namespace, good, terms), (answers) =>
+                answers === undefined
+                  ? Effect.fail(new ClaimIdReused({ claimId: terms.claimId, what: `namespace ${namespace}` }))
+                  : Effect.succeed(answers)
+              )
+            )
+          ),
         complete: (claim, items, options) => {
           const retention = options?.retentionMillis ?? implementation.retentionMillis
-          let bad = checkRef(claim) ?? Input.millis("retention", retention)
-          for (let index = 0; bad === undefined && index < items.length; index++)
-            bad = checkItem(items[index])
-          return bad === undefined ? implementation.complete(claim, items, retention) : Effect.fail(bad)
+          return Input.unless(checkRef(claim) ?? Input.millis("retention", retention), () =>
+            askForGood(items, checkItem, (good) => implementation.complete(claim, good, retention))
+          )
         },
-        release: (claim, keys) => {
-          const bad = checkRef(claim) ?? (keys === undefined ? undefined : checkKeys(keys))
-          return bad === undefined ? implementation.release(claim, keys) : Effect.fail(bad)
-        },
-        renew: (claims) => {
-          for (const claim of claims) {
-            const bad = checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
-            if (bad !== undefined) return Effect.fail(bad)
-          }
-          return implementation.renew(claims)
-        },
-        lookup: (namespace, keys) => {
-          const bad = Input.name("namespace", namespace) ?? checkKeys(keys)
-          return bad === undefined ? implementation.lookup(namespace, keys) : Effect.fail(bad)
-        },
-        forget: (namespace, keys) => {
-          const bad = Input.name("namespace", namespace) ?? checkKeys(keys)
-          return bad === undefined ? implementation.forget(namespace, keys) : Effect.fail(bad)
-        }
+        release: (claim, keys) =>
+          Input.unless(checkRef(claim), () =>
+            keys === undefined
+              ? implementation.release(claim)
+              : doForGood(keys, (good) => implementation.release(claim, good))
+          ),
+        renew: (claims) =>
+          Input.unless(Input.firstBad(claims, checkRenewal), () => implementation.renew(claims)),
+        lookup: (namespace, keys) =>
+          Input.unless(Input.name("namespace", namespace), () =>
+            askForGood(keys, checkKey, (good) => implementation.lookup(namespace, good))
+          ),
+        forget: (namespace, keys) =>
+          Input.unless(Input.name("namespace", namespace), () =>
+            doForGood(keys, (good) => implementation.forget(namespace, good))
+          )
       })
-    }
   )

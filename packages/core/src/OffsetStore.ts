@@ -192,6 +192,9 @@ const checkDone = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefined 
 const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
   Input.name("stream", claim.stream) ?? Input.name("claimId", claim.claimId)
 
+const checkRenewal = (claim: OffsetRenewal): InvalidInput | undefined =>
+  checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
+
 const reusedOr = <Answer>(
   stream: string,
   { claimId }: ClaimTerms,
@@ -236,60 +239,43 @@ const makeService = (
         durable: implementation.durable,
         awaitRelease: implementation.awaitRelease,
         leases,
-        claim: (stream, ranges, terms) => {
-          const bad = Input.name("stream", stream) ?? checkRanges(ranges) ?? Input.terms(terms)
-          return bad === undefined
-            ? reusedOr(stream, terms, implementation.claim(stream, ranges, terms))
-            : Effect.fail(bad)
-        },
-        complete: (claim, ranges) => {
-          const bad = checkRef(claim) ?? checkDone(ranges)
-          return bad === undefined ? implementation.complete(claim, ranges) : Effect.fail(bad)
-        },
-        claimOffset: (stream, offset, terms) => {
-          const bad = Input.name("stream", stream) ?? Input.offset("offset", offset) ?? Input.terms(terms)
-          return bad === undefined
-            ? reusedOr(stream, terms, claimOne(implementation, stream, offset, terms))
-            : Effect.fail(bad)
-        },
-        completeOffset: (claim, offset) => {
-          const bad = checkRef(claim) ?? Input.offset("offset", offset)
-          return bad === undefined ? completeOne(implementation, claim, offset) : Effect.fail(bad)
-        },
-        release: (claim, ranges) => {
-          const bad = checkRef(claim) ?? (ranges === undefined ? undefined : checkRanges(ranges))
-          return bad === undefined ? implementation.release(claim, ranges) : Effect.fail(bad)
-        },
-        renew: (claims) => {
-          for (const claim of claims) {
-            const bad = checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
-            if (bad !== undefined) return Effect.fail(bad)
-          }
-          return implementation.renew(claims)
-        },
-        progress: (stream) => {
-          const bad = Input.name("stream", stream)
-          return bad === undefined ? implementation.progress(stream) : Effect.fail(bad)
-        },
-        isCompleted: (stream, offset) => {
-          const bad = Input.name("stream", stream) ?? Input.offset("offset", offset)
-          return bad === undefined ? implementation.isCompleted(stream, offset) : Effect.fail(bad)
-        },
-        rewind: (stream, to) => {
-          const bad = Input.name("stream", stream) ?? Input.offset("to", to)
-          return bad === undefined ? implementation.rewind(stream, to) : Effect.fail(bad)
-        },
-        skip: (stream, ranges) => {
-          const bad = Input.name("stream", stream) ?? checkDone(ranges)
-          return bad === undefined ? implementation.skip(stream, ranges) : Effect.fail(bad)
-        },
-        forget: (stream) => {
-          const bad = Input.name("stream", stream)
-          return bad === undefined ? implementation.forget(stream) : Effect.fail(bad)
-        },
-        copy: (from, to) => {
-          const bad = Input.name("from", from) ?? Input.name("to", to)
-          return bad === undefined ? implementation.copy(from, to) : Effect.fail(bad)
-        }
+        claim: (stream, ranges, terms) =>
+          Input.unless(Input.name("stream", stream) ?? checkRanges(ranges) ?? Input.terms(terms), () =>
+            reusedOr(stream, terms, implementation.claim(stream, ranges, terms))
+          ),
+        complete: (claim, ranges) =>
+          Input.unless(checkRef(claim) ?? checkDone(ranges), () => implementation.complete(claim, ranges)),
+        claimOffset: (stream, offset, terms) =>
+          Input.unless(
+            Input.name("stream", stream) ?? Input.offset("offset", offset) ?? Input.terms(terms),
+            () => reusedOr(stream, terms, claimOne(implementation, stream, offset, terms))
+          ),
+        completeOffset: (claim, offset) =>
+          Input.unless(checkRef(claim) ?? Input.offset("offset", offset), () =>
+            completeOne(implementation, claim, offset)
+          ),
+        release: (claim, ranges) =>
+          Input.unless(checkRef(claim) ?? (ranges === undefined ? undefined : checkRanges(ranges)), () =>
+            implementation.release(claim, ranges)
+          ),
+        renew: (claims) =>
+          Input.unless(Input.firstBad(claims, checkRenewal), () => implementation.renew(claims)),
+        progress: (stream) =>
+          Input.unless(Input.name("stream", stream), () => implementation.progress(stream)),
+        isCompleted: (stream, offset) =>
+          Input.unless(Input.name("stream", stream) ?? Input.offset("offset", offset), () =>
+            implementation.isCompleted(stream, offset)
+          ),
+        rewind: (stream, to) =>
+          Input.unless(Input.name("stream", stream) ?? Input.offset("to", to), () =>
+            implementation.rewind(stream, to)
+          ),
+        skip: (stream, ranges) =>
+          Input.unless(Input.name("stream", stream) ?? checkDone(ranges), () =>
+            implementation.skip(stream, ranges)
+          ),
+        forget: (stream) => Input.unless(Input.name("stream", stream), () => implementation.forget(stream)),
+        copy: (from, to) =>
+          Input.unless(Input.name("from", from) ?? Input.name("to", to), () => implementation.copy(from, to))
       })
   )

@@ -2,6 +2,7 @@
  * The checks of invariant 9. Each answers what is wrong, or `undefined`: on the hot path nothing is thrown and
  * nothing allocated while the input is good.
  */
+import { Effect } from "effect"
 import { InvalidInput } from "../Errors.ts"
 import type { ClaimTerms } from "../protocol/Claims.ts"
 
@@ -78,3 +79,21 @@ export const knownOptions = (
 /** The terms of a claim. */
 export const terms = (terms: ClaimTerms): InvalidInput | undefined =>
   name("claimId", terms.claimId) ?? name("owner", terms.owner) ?? millis("lease", terms.leaseMillis)
+
+/** Does what is asked where nothing is wrong with it, and else fails with what is. */
+export const unless = <A, E, R>(
+  bad: InvalidInput | undefined,
+  ask: () => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | InvalidInput, R> => (bad === undefined ? ask() : Effect.fail(bad))
+
+/** What is wrong with the first of them that is not as it should be. */
+export const firstBad = <Item>(
+  items: ReadonlyArray<Item>,
+  check: (item: Item) => InvalidInput | undefined
+): InvalidInput | undefined => {
+  for (const item of items) {
+    const bad = check(item)
+    if (bad !== undefined) return bad
+  }
+  return undefined
+}
