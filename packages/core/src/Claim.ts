@@ -5,6 +5,7 @@ import { Clock, type Duration, Effect } from "effect"
 import * as ClaimId from "./ClaimId.ts"
 import { type ClaimIdReused, type InvalidInput, LeaseLost, type StoreError } from "./Errors.ts"
 import { IdempotencyStore, type InvalidKey } from "./IdempotencyStore.ts"
+import { giveBack, giveBackUnanswered } from "./internal/givingBack.ts"
 import * as Input from "./internal/input.ts"
 import { underLease } from "./internal/underLease.ts"
 import * as OffsetRanges from "./OffsetRanges.ts"
@@ -50,7 +51,7 @@ export interface KeyClaim {
   readonly complete: (
     items: ReadonlyArray<KeyCompletion>,
     options?: { readonly retentionMillis?: number | undefined }
-  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput>
+  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer | InvalidKey>, StoreError | InvalidInput>
   readonly release: (keys?: ReadonlyArray<string>) => Effect.Effect<void, StoreError | InvalidInput>
 }
 
@@ -93,17 +94,6 @@ export function withClaim<A, E, R>(
     : onKeys(request, leaseMillis, work as (claim: KeyClaim) => Effect.Effect<A, E, R>)
 }
 
-const giveBack = (release: Effect.Effect<void, StoreError | InvalidInput>): Effect.Effect<void> =>
-  Effect.catch(release, (error) =>
-    Effect.logWarning(`tidemark: a claim could not be given back; it ends with its lease: ${error.message}`)
-  )
-
-/** The claim may have taken effect though its answer was lost: nobody shall wait for its lease to end. */
-const forgetUnanswered =
-  (release: Effect.Effect<void, StoreError | InvalidInput>) =>
-  (error: StoreError | InvalidInput | ClaimIdReused): Effect.Effect<void> =>
-    error._tag === "StoreError" ? Effect.ignore(release) : Effect.void
-
 const onOffsets = <A, E, R>(
   { stream, ranges, owner }: OffsetRequest,
   leaseMillis: number,
@@ -113,10 +103,11 @@ const onOffsets = <A, E, R>(
     Effect.gen(function* () {
       const store = yield* OffsetStore
       const ref = { stream, claimId: ClaimId.make() }
+      const what = `the claim on ${String(ranges)} of stream ${stream}`
       const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
       const answer = yield* Effect.tapError(
         store.claim(stream, ranges, { claimId: ref.claimId, owner, leaseMillis }),
-        forgetUnanswered(store.release(ref))
+        (error) => giveBackUnanswered(what, store.release(ref), error)
       )
       let open = answer.granted
       const settle = (part: OffsetRanges.OffsetRanges): void => {
@@ -142,17 +133,17 @@ const onOffsets = <A, E, R>(
       const lost = () => new LeaseLost({ what: `stream ${stream}`, claimId: ref.claimId, token })
       return yield* restore(
         underLease(
-          {
+          () => ({
             keeper: store.leases,
             ref,
             leaseMillis,
             deadline,
             lost,
             isSettled: () => OffsetRanges.isEmpty(open)
-          },
+          }),
           running
         )
-      ).pipe(Effect.ensuring(giveBack(store.release(ref))))
+      ).pipe(Effect.ensuring(giveBack(what, store.release(ref))))
     })
   )
 
@@ -165,10 +156,11 @@ const onKeys = <A, E, R>(
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const ref = { namespace, claimId: ClaimId.make() }
+      const what = `the claim on ${items.length} keys of ${namespace}`
       const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
       const answers = yield* Effect.tapError(
         store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis }),
-        forgetUnanswered(store.release(ref))
+        (error) => giveBackUnanswered(what, store.release(ref), error)
       )
       const open = new Set<string>()
       answers.forEach((answer, index) => {
@@ -182,7 +174,7 @@ const onKeys = <A, E, R>(
             Effect.tap(store.complete(ref, done, options), (settled) =>
               Effect.sync(() =>
                 settled.forEach((answer, index) => {
-                  if (answer !== "LeaseLost") open.delete(done[index].key)
+                  if (answer === "Completed" || answer === "AlreadyCompleted") open.delete(done[index].key)
                 })
               )
             ),
@@ -199,9 +191,16 @@ const onKeys = <A, E, R>(
       const lost = () => new LeaseLost({ what: `keys of ${namespace}`, claimId: ref.claimId, token })
       return yield* restore(
         underLease(
-          { keeper: store.leases, ref, leaseMillis, deadline, lost, isSettled: () => open.size === 0 },
+          () => ({
+            keeper: store.leases,
+            ref,
+            leaseMillis,
+            deadline,
+            lost,
+            isSettled: () => open.size === 0
+          }),
           running
         )
-      ).pipe(Effect.ensuring(giveBack(store.release(ref))))
+      ).pipe(Effect.ensuring(giveBack(what, store.release(ref))))
     })
   )

@@ -16,6 +16,7 @@ import {
 } from "./Errors.ts"
 import { IdempotencyStore, type IdempotencyStoreService } from "./IdempotencyStore.ts"
 import { FairQueues, type Place } from "./internal/FairQueues.ts"
+import { giveBack } from "./internal/givingBack.ts"
 import * as Input from "./internal/input.ts"
 import type { HeldLease } from "./internal/LeaseKeeper.ts"
 import { underLease } from "./internal/underLease.ts"
@@ -118,14 +119,7 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
       })
 
     const released = (terms: Terms, { claimId, place }: Acquired): Effect.Effect<void> =>
-      Effect.ensuring(
-        Effect.catch(store.release({ namespace, claimId }), (error) =>
-          Effect.logWarning(
-            `tidemark: lock ${terms.name} could not be given back; it ends with its lease: ${error.message}`
-          )
-        ),
-        place.leave
-      )
+      Effect.ensuring(giveBack(`lock ${terms.name}`, store.release({ namespace, claimId })), place.leave)
 
     const lostOf =
       ({ name }: Terms, { claimId, token }: Acquired) =>
@@ -147,13 +141,13 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
               return Effect.ensuring(
                 restore(
                   underLease(
-                    {
+                    () => ({
                       keeper: store.leases,
                       ref: { namespace, claimId: held.claimId },
                       leaseMillis: terms.leaseMillis,
                       deadline: held.deadline,
                       lost
-                    },
+                    }),
                     running
                   )
                 ),
@@ -229,7 +223,7 @@ const claimed = (
   // the claim may have taken effect though its answer did not come
   return Effect.onError(asked, (cause) =>
     Cause.hasInterrupts(cause) || cause.reasons.some(isStoreFailure)
-      ? Effect.ignore(store.release({ namespace, claimId }))
+      ? giveBack(`lock ${terms.name}, which may be ours or not,`, store.release({ namespace, claimId }))
       : Effect.void
   )
 }

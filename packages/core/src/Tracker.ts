@@ -10,7 +10,7 @@
  * program.pipe(Effect.provide(Tracker.layer({ namespace: "billing" })), Effect.provide(MemoryStore.layer()))
  */
 import { hostname } from "node:os"
-import { type Config, Context, type Duration, Effect, Layer, Metric, type Schema } from "effect"
+import { Clock, type Config, Context, type Duration, Effect, Layer, Metric, type Schema } from "effect"
 import type {
   ClaimIdReused,
   InFlightElsewhere,
@@ -20,8 +20,9 @@ import type {
   StoreError
 } from "./Errors.ts"
 import { IdempotencyStore } from "./IdempotencyStore.ts"
+import type { Stores } from "./internal/claiming.ts"
 import * as Input from "./internal/input.ts"
-import { lookup, mark, type Stores } from "./internal/keyVerbs.ts"
+import { lookup, mark } from "./internal/marking.ts"
 import { runOnce } from "./internal/once.ts"
 import { runOnceAll } from "./internal/onceAll.ts"
 import type { Key } from "./Key.ts"
@@ -116,7 +117,8 @@ export interface TrackerService {
   /**
    * Runs the handler unless the key is completed or being processed.
    *
-   * A handler that fails or is interrupted gives its claim back at once, so that the message can be tried again.
+   * A handler that fails or is interrupted gives its claim back at once, so that the message can be tried again. One
+   * that comes to its end although it was interrupted, since that part of it was uninterruptible, is marked.
    * A crash between the effect and the mark lets it run again after the lease.
    */
   readonly once: <A, E, R>(
@@ -126,8 +128,10 @@ export interface TrackerService {
   ) => Effect.Effect<Outcome<A>, E | TrackerError, R>
   /**
    * The same for many: one claim and one completion per stream and namespace, outcomes item by item, in order.
-   * Of equal keys the first runs. An item that can't be done is `Failed`; the others go their way. Only a store
-   * that fails fails the whole.
+   * An item that can't be done is `Failed`; the others go their way. Only a store that fails fails the whole.
+   *
+   * Of equal keys in the batch the first runs. The others are `Duplicate`, at once and by any policy; where the
+   * first failed, they fail with the same error, without another attempt.
    */
   readonly onceAll: <T, A, E, R>(
     items: ReadonlyArray<T>,
@@ -278,7 +282,8 @@ const makeService = (
       offsets: yield* OffsetStore,
       keys: yield* IdempotencyStore,
       namespace: options.namespace,
-      owner: options.owner ?? `${hostname()}:${process.pid}`
+      owner: options.owner ?? `${hostname()}:${process.pid}`,
+      clock: yield* Clock.Clock
     }
     if (options.enabled === false) return yield* unguarded(stores)
     return Tracker.of({

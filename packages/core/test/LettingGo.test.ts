@@ -1,7 +1,16 @@
 /** What a failing store, an interruption or a settled claim must not leave behind. */
 import { assert, describe, it } from "@effect/vitest"
-import { IdempotencyStore, Key, Lock, OffsetRanges, OffsetStore, Tracker, withClaim } from "@tidemark/core"
-import { Clock, Effect, Exit, Fiber, Layer, References } from "effect"
+import {
+  IdempotencyStore,
+  Key,
+  Lock,
+  OffsetRanges,
+  OffsetStore,
+  Patience,
+  Tracker,
+  withClaim
+} from "@tidemark/core"
+import { Clock, Effect, Exit, Fiber, Layer, Logger, References } from "effect"
 import { TestClock } from "effect/testing"
 import * as LeaseKeeper from "../src/internal/LeaseKeeper.ts"
 import * as ModelStore from "./ModelStore.ts"
@@ -45,6 +54,25 @@ describe("A claim whose answer was lost", () => {
         const exit = yield* Effect.exit((yield* verbs)("k", Effect.void)[verb])
         assert.isTrue(Exit.isFailure(exit))
         assert.strictEqual(yield* statusOf(verb, "k"), "Unknown")
+      }).pipe(Effect.provide(live))
+    )
+  }
+
+  for (const verb of names) {
+    it.effect(`leaves a line in the log when ${verb} can't give it back either`, () =>
+      Effect.gen(function* () {
+        const { failAfter, failBefore } = yield* ModelStore.Faults
+        const lines: Array<string> = []
+        const logger = Logger.make(({ message }) => {
+          lines.push(String(message))
+        })
+        failAfter.set("claim", 1)
+        failBefore.set("release", 1)
+        const ask = (yield* verbs)("k", Effect.void)[verb]
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(Effect.provide(ask, Logger.layer([logger])))))
+        assert.strictEqual(lines.length, 1)
+        assert.include(lines[0], "could not be given back")
+        assert.include(lines[0], "switched off by a test")
       }).pipe(Effect.provide(live))
     )
   }
@@ -184,9 +212,9 @@ describe("LeaseKeeper", () => {
               onLost: () => lost.push(ref)
             })
           const clock = yield* Clock.Clock
-          hold("long", 600_000, LeaseKeeper.monotonicMillis(clock))
+          hold("long", 600_000, Patience.monotonicMillis(clock))
           yield* TestClock.adjust("201 seconds")
-          hold("short", 3_000, LeaseKeeper.monotonicMillis(clock))
+          hold("short", 3_000, Patience.monotonicMillis(clock))
           yield* TestClock.adjust("10 seconds")
           assert.isAbove(renewed.length, 5)
           assert.deepStrictEqual(lost, [])

@@ -402,6 +402,137 @@ describe("onceAll", () => {
     )
   }
 
+  for (const whenInFlight of ["wait", "fail", "skip"] as const) {
+    for (const [what, keyOf] of [
+      ["a position", (item: string) => Key.offset(`s${item}`, 1)],
+      ["an id", (item: string) => Key.id(item)]
+    ] as const) {
+      it.effect(`${what} that comes again is a Duplicate at once, under ${whenInFlight}`, () =>
+        withTracker((tracker) =>
+          Effect.gen(function* () {
+            const effects: Array<string> = []
+            const outcomes = yield* tracker.onceAll(
+              ["a", "b", "a", "a", "b"],
+              keyOf,
+              (item) => Effect.sync(() => effects.push(item)),
+              { whenInFlight }
+            )
+            assert.deepStrictEqual(
+              outcomes.map((outcome) => outcome._tag),
+              ["Processed", "Processed", "Duplicate", "Duplicate", "Duplicate"]
+            )
+            assert.deepStrictEqual(effects, ["a", "b"])
+          })
+        )
+      )
+
+      it.effect(`${what} that comes again shares the failure of the first, under ${whenInFlight}`, () =>
+        withTracker((tracker) =>
+          Effect.gen(function* () {
+            let attempts = 0
+            const failing = Effect.suspend(() => Effect.fail(`attempt ${++attempts}`))
+            const outcomes = yield* tracker.onceAll(["a", "a"], keyOf, () => failing, { whenInFlight })
+            const failed = { _tag: "Failed" as const, error: "attempt 1" }
+            assert.deepStrictEqual(outcomes, [failed, failed])
+            assert.strictEqual((yield* tracker.once(keyOf("a"), Effect.void))._tag, "Processed")
+          })
+        )
+      )
+    }
+  }
+
+  it.effect("what comes again gets the stored result, as any other duplicate", () =>
+    withTracker((tracker) =>
+      Effect.gen(function* () {
+        const at = new Date(0)
+        const outcomes = yield* tracker.onceAll(
+          ["a", "a"],
+          (item) => Key.id(item),
+          () => Effect.succeed({ at }),
+          { result: Schema.Struct({ at: Schema.Date }) }
+        )
+        assert.deepStrictEqual(outcomes, [
+          { _tag: "Processed", value: { at } },
+          { _tag: "Duplicate", value: { at } }
+        ])
+      })
+    )
+  )
+
+  it.effect("what comes again while another holds it waits, and runs once", () =>
+    withTracker((tracker) =>
+      Effect.gen(function* () {
+        const holding = yield* Effect.forkChild(tracker.once(Key.id("a"), Effect.sleep(500)), {
+          startImmediately: true
+        })
+        let runs = 0
+        const fiber = yield* Effect.forkChild(
+          tracker.onceAll(
+            ["b", "a", "a"],
+            (item) => Key.id(item),
+            () => Effect.sync(() => ++runs)
+          )
+        )
+        yield* TestClock.adjust("3 seconds")
+        yield* Fiber.join(holding)
+        const outcomes = yield* Fiber.join(fiber)
+        assert.deepStrictEqual(
+          outcomes.map((outcome) => outcome._tag),
+          ["Processed", "Duplicate", "Duplicate"]
+        )
+        assert.strictEqual(runs, 1)
+      })
+    )
+  )
+
+  it.effect("runs unprotected each key once, too", () =>
+    withTracker((tracker, faults) =>
+      Effect.gen(function* () {
+        faults.failBefore.set("claim", 1)
+        let runs = 0
+        const outcomes = yield* tracker.onceAll(
+          ["a", "b", "a"],
+          (item) => Key.id(item),
+          () => Effect.sync(() => ++runs),
+          { whenStoreFails: "run" }
+        )
+        assert.deepStrictEqual(
+          outcomes.map((outcome) => outcome._tag),
+          ["Processed", "Processed", "Duplicate"]
+        )
+        assert.strictEqual(runs, 2)
+      })
+    )
+  )
+
+  it.effect("goes on after failures, however many, and after a handler that throws it does not", () =>
+    withTracker((tracker) =>
+      Effect.gen(function* () {
+        const keyOf = (item: number) => Key.offset("s", item)
+        const outcomes = yield* tracker.onceAll(numbers(20_000), keyOf, (item) =>
+          item % 2 === 0 ? Effect.fail(item) : Effect.void
+        )
+        assert.isTrue(
+          outcomes.every((outcome, item) => outcome._tag === (item % 2 === 0 ? "Failed" : "Processed"))
+        )
+        const ran: Array<number> = []
+        const exit = yield* Effect.exit(
+          tracker.onceAll([0, 2, 4], keyOf, (item) => {
+            if (item === 2) throw new Error("thrown")
+            return Effect.sync(() => ran.push(item))
+          })
+        )
+        assert.isTrue(Exit.isFailure(exit) && Cause.hasDies(exit.cause))
+        assert.deepStrictEqual(ran, [0])
+        assert.isTrue(yield* tracker.isProcessed(keyOf(0)))
+        assert.strictEqual(
+          (yield* tracker.once(keyOf(2), Effect.void, { whenInFlight: "fail" }))._tag,
+          "Processed"
+        )
+      })
+    )
+  )
+
   it.effect("a bad item is Failed, and does not spoil the others", () =>
     withTracker((tracker) =>
       Effect.gen(function* () {

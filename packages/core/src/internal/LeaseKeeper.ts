@@ -8,9 +8,6 @@
 import { Clock, Effect, Exit, type Scope } from "effect"
 import { monotonicMillis } from "../Patience.ts"
 
-// for `once` and `onceAll`
-export { monotonicMillis }
-
 /** A lease that is held while its owner works. */
 export interface HeldLease<Ref> {
   readonly ref: Ref

@@ -4,26 +4,29 @@
  * A round claims what is still open of each group, runs what was granted, settles it, and only then asks again for
  * what others hold: nobody waits while holding a key it has not started, so that two batches that hold each
  * other's keys don't wait for ever.
+ *
+ * A key that comes again within the batch runs once: the others are duplicates of the first, or share its failure.
  */
 import { Cause, Clock, Effect, Exit, Metric, type Schema } from "effect"
 import * as ClaimId from "../ClaimId.ts"
-import {
-  type ClaimIdReused,
-  InFlightElsewhere,
-  type InvalidInput,
-  PayloadMismatch,
-  type StoreError
-} from "../Errors.ts"
-import { format, type IdKey, type Key, type OffsetKey } from "../Key.ts"
+import { type ClaimIdReused, InFlightElsewhere, type InvalidInput, type StoreError } from "../Errors.ts"
+import { format, type Key } from "../Key.ts"
 import * as Metrics from "../Metrics.ts"
-import * as OffsetRanges from "../OffsetRanges.ts"
-import type { KeyCompleteAnswer } from "../protocol/KeyState.ts"
+import { monotonicMillis, untilWorthAsking } from "../Patience.ts"
 import type { Failed, HandlerClaim, Outcome, Terms, TrackerError } from "../Tracker.ts"
-import { checkIdKey, checkOffsetKey, type Decision, leaseLost, type Stores } from "./keyVerbs.ts"
-import { monotonicMillis } from "./LeaseKeeper.ts"
-import { decodeResult, encode } from "./once.ts"
-import { retryStore, untilWorthAsking } from "./patience.ts"
-import { type Lease, underLease } from "./underLease.ts"
+import { ask, type Claim, complete, completeUnheard, type Restore, release, type Stores } from "./claiming.ts"
+import {
+  checkIdKey,
+  checkOffsetKey,
+  type Decision,
+  IdGroup,
+  type KeyGroup,
+  leaseLost,
+  OffsetGroup
+} from "./keyGroup.ts"
+import { onOwnFiber } from "./ownFiber.ts"
+import { decode, encode } from "./results.ts"
+import { Course, type Lease } from "./underLease.ts"
 
 type StoreFailure = StoreError | InvalidInput | ClaimIdReused
 type ItemOutcome<A, E> = Outcome<A> | Failed<E | TrackerError>
@@ -40,34 +43,9 @@ interface Batch<T, A, E, R> {
 }
 
 /** Items of one stream or one namespace, by their index in the batch. */
-interface Group {
-  readonly verbs: GroupVerbs
+interface Part {
+  readonly group: KeyGroup
   readonly indexes: ReadonlyArray<number>
-}
-
-/** A group's verbs on its store: items and answers in the same order. */
-interface GroupVerbs {
-  readonly claim: (
-    claimId: string,
-    keys: ReadonlyArray<Key>,
-    owner: string,
-    leaseMillis: number
-  ) => Effect.Effect<ReadonlyArray<Decision | InvalidInput>, StoreFailure>
-  readonly complete: (
-    claimId: string,
-    keys: ReadonlyArray<Key>,
-    results: ReadonlyArray<string | undefined> | undefined,
-    retentionMillis: number | undefined
-  ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput>
-  readonly release: (claimId: string) => Effect.Effect<void, StoreError | InvalidInput>
-  readonly hint: (key: Key) => Effect.Effect<void>
-  readonly lease: (
-    claimId: string,
-    leaseMillis: number,
-    deadline: number,
-    key: Key,
-    token: number
-  ) => Lease<unknown>
 }
 
 export const runOnceAll = <T, A, E, R>(
@@ -83,7 +61,7 @@ export const runOnceAll = <T, A, E, R>(
     const batch: Batch<T, A, E, R> = {
       stores,
       items,
-      keys: items.map(keyOf),
+      keys: items.map((item) => keyOf(item)),
       handler,
       terms,
       concurrency,
@@ -91,67 +69,60 @@ export const runOnceAll = <T, A, E, R>(
       outcomes: new Array<ItemOutcome<A, E> | undefined>(items.length).fill(undefined)
     }
     return Effect.as(
-      rounds(batch, groupsOf(batch), 0, undefined),
+      rounds(batch, partsOf(batch), 0, undefined),
       batch.outcomes as ReadonlyArray<ItemOutcome<A, E>>
     )
   })
 
-const groupsOf = <T, A, E, R>(batch: Batch<T, A, E, R>): ReadonlyArray<Group> => {
-  const groups = new Map<string, { verbs: GroupVerbs; indexes: Array<number> }>()
-  let lastName = ""
-  let last: { verbs: GroupVerbs; indexes: Array<number> } | undefined
-  for (let index = 0; index < batch.keys.length; index++) {
-    const key = batch.keys[index]
-    const namespace = key._tag === "Id" ? (key.namespace ?? batch.stores.namespace) : undefined
-    const bad = key._tag === "Offset" ? checkOffsetKey(key) : checkIdKey(key, namespace)
-    if (bad !== undefined) {
-      batch.outcomes[index] = { _tag: "Failed", error: bad }
+/** The batch by stream and namespace; a key that can't be one is `Failed` at once. */
+const partsOf = <T, A, E, R>({ keys, outcomes, stores }: Batch<T, A, E, R>): ReadonlyArray<Part> => {
+  const streams = new Map<string, { group: KeyGroup; indexes: Array<number> }>()
+  const namespaces = new Map<string, { group: KeyGroup; indexes: Array<number> }>()
+  for (let index = 0; index < keys.length; index++) {
+    const key = keys[index]
+    const isOffset = key._tag === "Offset"
+    const name = isOffset ? key.stream : (key.namespace ?? stores.namespace)
+    const bad = isOffset ? checkOffsetKey(key) : checkIdKey(key, name)
+    if (bad !== undefined || name === undefined) {
+      outcomes[index] = { _tag: "Failed", error: bad as InvalidInput }
       continue
     }
-    const name = key._tag === "Offset" ? `o${key.stream}` : `i${namespace}`
-    if (last === undefined || name !== lastName) {
-      lastName = name
-      last = groups.get(name)
-      if (last === undefined) {
-        last = {
-          verbs:
-            key._tag === "Offset"
-              ? offsetGroup(batch.stores, key.stream)
-              : idGroup(batch.stores, namespace as string),
-          indexes: []
-        }
-        groups.set(name, last)
-      }
+    const parts = isOffset ? streams : namespaces
+    let part = parts.get(name)
+    if (part === undefined) {
+      const group = isOffset ? new OffsetGroup(stores.offsets, name) : new IdGroup(stores.keys, name)
+      part = { group, indexes: [] }
+      parts.set(name, part)
     }
-    last.indexes.push(index)
+    part.indexes.push(index)
   }
-  return [...groups.values()]
+  return [...streams.values(), ...namespaces.values()]
 }
 
 const rounds = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  groups: ReadonlyArray<Group>,
+  parts: ReadonlyArray<Part>,
   count: number,
   patientUntil: number | undefined
 ): Effect.Effect<void, StoreFailure, R> =>
   Effect.gen(function* () {
-    const open: Array<Group> = []
+    const open: Array<Part> = []
     let until = Number.POSITIVE_INFINITY
-    for (const group of groups) {
-      const held = yield* round(batch, group)
+    for (const part of parts) {
+      const held = yield* round(batch, part)
       if (held.length === 0) continue
-      open.push({ verbs: group.verbs, indexes: held.map((item) => item.index) })
+      open.push({ group: part.group, indexes: held.map((item) => item.index) })
       for (const item of held) until = Math.min(until, item.until)
     }
     if (open.length === 0) return
     const now = yield* Clock.currentTimeMillis
     const patient = patientUntil ?? now + batch.terms.waitAtMostMillis
     if (batch.terms.whenInFlight !== "wait" || now >= patient) {
-      for (const group of open) for (const index of group.indexes) leaveInFlight(batch, index, until)
+      for (const part of open) for (const index of part.indexes) leaveInFlight(batch, index, until)
       return
     }
     const first = open[0]
-    yield* untilWorthAsking(first.verbs.hint(batch.keys[first.indexes[0]]), count, until, patient - now)
+    yield* untilWorthAsking(first.group.hint(batch.keys[first.indexes[0]]), count, until, patient - now)
     yield* rounds(batch, open, count + 1, patient)
   })
 
@@ -167,62 +138,55 @@ interface HeldItem {
   readonly until: number
 }
 
-interface GrantedItem {
-  readonly index: number
-  readonly token: number | undefined
-  /** The value as text for the store, once the handler has run. */
-  text: string | undefined
-  ran: boolean
-}
-
-/** Claims, runs and settles one group; answers what others hold. */
+/** Claims, runs and settles the open items of one group; answers what others hold. */
 const round = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  group: Group
+  { group, indexes }: Part
 ): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.withFiber<ReadonlyArray<HeldItem>, StoreFailure, R>((fiber) => {
-      const { terms, stores, keys } = batch
-      const claimId = ClaimId.make()
-      const deadline = monotonicMillis(fiber.getRef(Clock.Clock)) + terms.leaseMillis
-      const claim = group.verbs.claim(
-        claimId,
-        group.indexes.map((index) => keys[index]),
-        stores.owner,
-        terms.leaseMillis
-      )
-      const patient = terms.whenStoreFails === "wait"
-      const asked = patient
-        ? restore(
-            Effect.flatMap(Clock.currentTimeMillis, (now) =>
-              retryStore(
-                () => claim,
-                (error): error is StoreError => error._tag === "StoreError",
-                now + terms.leaseMillis
-              )
+  Effect.uninterruptibleMask((restore) => {
+    const { stores, terms } = batch
+    const keys = indexes.map((index) => batch.keys[index])
+    const claim: Claim = { group, keys, claimId: ClaimId.make(), terms, owner: stores.owner }
+    const deadline = monotonicMillis(stores.clock) + terms.leaseMillis
+    return ask<ReadonlyArray<HeldItem>, StoreFailure, R>(claim, restore, {
+      decided: (decisions) => {
+        const { share, held, duplicates } = sort(batch, indexes, claim, decisions)
+        return share.indexes.length === 0
+          ? Effect.as(decodeAll(batch, duplicates), held)
+          : Effect.as(
+              Effect.andThen(
+                runGranted(batch, share, deadline, restore),
+                Effect.suspend(() => decodeAll(batch, duplicates.concat(settleRepeats(batch, share))))
+              ),
+              held
             )
-          ).pipe(Effect.onError(() => Effect.ignore(group.verbs.release(claimId))))
-        : claim
-      return Effect.matchEffect(asked, {
-        onFailure: (error): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> => {
-          if (error._tag !== "StoreError") return Effect.fail(error)
-          if (terms.whenStoreFails === "run")
-            return Effect.as(restore(runUnprotected(batch, group, error)), [])
-          // after a lease, what was asked for would be over: ask anew
-          if (patient && error.retriable) return restore(round(batch, group))
-          // it may have taken effect though its answer was lost
-          return Effect.andThen(Effect.ignore(group.verbs.release(claimId)), Effect.fail(error))
-        },
-        onSuccess: (decisions) => {
-          const { granted, held, duplicates } = sort(batch, group, decisions)
-          const work =
-            granted.length === 0 ? Effect.void : runGranted(batch, group, claimId, granted, deadline, restore)
-          const decoded = duplicates.length === 0 ? Effect.void : decodeAll(batch, duplicates)
-          return Effect.as(Effect.andThen(work, decoded), held)
-        }
-      })
+      },
+      unprotected: (error) => Effect.as(restore(runUnprotected(batch, indexes, claim, error)), []),
+      askAnew: () => round(batch, { group, indexes })
     })
-  )
+  })
+
+/** What of a claim was granted, and how far it has come. A position is a place in these arrays. */
+class Share {
+  readonly claim: Claim
+  /** Places in the batch. */
+  readonly indexes: Array<number> = []
+  readonly tokens: Array<number | undefined> = []
+  /** Positions whose handlers have succeeded. */
+  readonly ran: Array<number> = []
+  /** Their values as text for the store, by position. */
+  readonly texts: Array<string | undefined> = []
+  /** Places in the batch whose keys came before, and the positions that they came at. */
+  readonly repeats: Array<{ readonly index: number; readonly first: number }> = []
+
+  constructor(claim: Claim) {
+    this.claim = claim
+  }
+
+  handlerClaim(key: Key, position: number): HandlerClaim {
+    return { key, claimId: this.claim.claimId, token: this.tokens[position] }
+  }
+}
 
 interface DuplicateItem {
   readonly index: number
@@ -231,299 +195,265 @@ interface DuplicateItem {
 
 const sort = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  group: Group,
-  decisions: ReadonlyArray<Decision | InvalidInput>
+  indexes: ReadonlyArray<number>,
+  claim: Claim,
+  decisions: ReadonlyArray<Decision>
 ) => {
-  const granted: Array<GrantedItem> = []
-  const held: Array<HeldItem> = []
+  const share = new Share(claim)
+  const inFlight: Array<HeldItem> = []
   const duplicates: Array<DuplicateItem> = []
-  for (let position = 0; position < decisions.length; position++) {
-    const index = group.indexes[position]
-    const decision = decisions[position]
+  for (let place = 0; place < decisions.length; place++) {
+    const index = indexes[place]
+    const decision = decisions[place]
     switch (decision._tag) {
       case "Granted":
-        granted.push({ index, token: decision.token, text: undefined, ran: false })
+        share.indexes.push(index)
+        share.tokens.push(decision.token)
         break
       case "InFlight":
-        held.push({ index, until: decision.until })
+        inFlight.push({ index, until: decision.until })
         break
       case "Completed":
         batch.outcomes[index] = { _tag: "Duplicate", value: undefined }
-        if (batch.result !== undefined && decision.result !== undefined)
-          duplicates.push({ index, text: decision.result })
+        if (decision.result !== undefined) duplicates.push({ index, text: decision.result })
         break
-      case "Mismatch":
-        batch.outcomes[index] = {
-          _tag: "Failed",
-          error: new PayloadMismatch({ key: format(batch.keys[index]), fingerprint: "" })
-        }
-        break
-      default:
-        batch.outcomes[index] = { _tag: "Failed", error: decision }
+      case "Refused":
+        batch.outcomes[index] = { _tag: "Failed", error: decision.error }
     }
   }
-  return { granted, held, duplicates }
+  return { share, held: takeRepeats(batch, share, inFlight), duplicates }
+}
+
+/** Of what is in flight, what the batch holds itself goes to the repeats; the rest is another's. */
+const takeRepeats = <T, A, E, R>(
+  { keys }: Batch<T, A, E, R>,
+  share: Share,
+  inFlight: Array<HeldItem>
+): ReadonlyArray<HeldItem> => {
+  if (inFlight.length === 0 || share.indexes.length === 0) return inFlight
+  const firsts = new Map(share.indexes.map((index, position) => [withinGroup(keys[index]), position]))
+  return inFlight.filter(({ index }) => {
+    const first = firsts.get(withinGroup(keys[index]))
+    if (first === undefined) return true
+    share.repeats.push({ index, first })
+    return false
+  })
+}
+
+/** What tells keys of one group apart. */
+const withinGroup = (key: Key): string | number => (key._tag === "Offset" ? key.offset : key.id)
+
+/** The outcomes of repeats, from those of their firsts; answers which of them have a result that is to be decoded. */
+const settleRepeats = <T, A, E, R>(
+  { outcomes }: Batch<T, A, E, R>,
+  { indexes, repeats, texts }: Share
+): ReadonlyArray<DuplicateItem> => {
+  const duplicates: Array<DuplicateItem> = []
+  for (const { index, first } of repeats) {
+    const outcome = outcomes[indexes[first]]
+    if (outcome?._tag !== "Processed") {
+      outcomes[index] = outcome
+      continue
+    }
+    outcomes[index] = { _tag: "Duplicate", value: undefined }
+    const text = texts[first]
+    if (text !== undefined) duplicates.push({ index, text })
+  }
+  return duplicates
 }
 
 const decodeAll = <T, A, E, R>(
-  batch: Batch<T, A, E, R>,
+  { keys, outcomes, result }: Batch<T, A, E, R>,
   duplicates: ReadonlyArray<DuplicateItem>
 ): Effect.Effect<void> =>
-  Effect.forEach(
-    duplicates,
-    ({ index, text }) =>
-      Effect.map(
-        Effect.result(decodeResult(batch.result as Schema.Codec<A, unknown>, batch.keys[index], text)),
-        (result) => {
-          batch.outcomes[index] =
-            result._tag === "Success"
-              ? { _tag: "Duplicate", value: result.success }
-              : { _tag: "Failed", error: result.failure }
-        }
-      ),
-    { discard: true }
-  )
+  result === undefined || duplicates.length === 0
+    ? Effect.void
+    : Effect.forEach(
+        duplicates,
+        ({ index, text }) =>
+          Effect.map(Effect.result(decode(result, keys[index], text)), (decoded) => {
+            outcomes[index] =
+              decoded._tag === "Success"
+                ? { _tag: "Duplicate", value: decoded.success }
+                : { _tag: "Failed", error: decoded.failure }
+          }),
+        { discard: true }
+      )
 
 /** Runs the handlers of what was granted, then settles all that ran, also where the run was cut short. */
 const runGranted = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  group: Group,
-  claimId: string,
-  granted: ReadonlyArray<GrantedItem>,
+  share: Share,
   deadline: number,
-  restore: <B, F, S>(effect: Effect.Effect<B, F, S>) => Effect.Effect<B, F, S>
+  restore: Restore
 ): Effect.Effect<void, StoreFailure, R> => {
-  const first = granted[0]
-  const lease = group.verbs.lease(
-    claimId,
-    batch.terms.leaseMillis,
-    deadline,
-    batch.keys[first.index],
-    first.token as number
+  const { claim } = share
+  const course = new Course<void, never, unknown>(
+    () =>
+      claim.group.lease(claim.claimId, batch.terms.leaseMillis, deadline, () =>
+        leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokens[0])
+      ) as Lease<unknown>
   )
-  return Effect.matchCauseEffect(restore(underLease(lease, runHandlers(batch, claimId, granted))), {
-    onSuccess: () => settle(batch, group, claimId, granted),
-    onFailure: (cause) => {
-      const lost = Cause.hasFails(cause)
-      if (lost) {
-        for (const item of granted) {
-          if (batch.outcomes[item.index] === undefined) {
-            const error = leaseLost(batch.keys[item.index], claimId, item.token as number)
-            batch.outcomes[item.index] = { _tag: "Failed", error }
-          }
-        }
-      }
-      const settled = settle(batch, group, claimId, granted)
-      return lost
-        ? settled
-        : Effect.andThen(Effect.exit(settled), Effect.failCause(cause as Cause.Cause<never>))
-    }
+  const running = restore(onOwnFiber(runHandlers(batch, share, course), course))
+  return Effect.matchCauseEffect(running, {
+    onSuccess: () => settle(batch, share),
+    onFailure: (cause) =>
+      Cause.hasFails(cause)
+        ? settle(batch, share)
+        : Effect.andThen(
+            completeUnheard(claim, settle(batch, share)),
+            Effect.failCause(cause as Cause.Cause<never>)
+          )
   })
+}
+
+interface Stoppable {
+  readonly isStopping: boolean
 }
 
 const runHandlers = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  claimId: string,
-  granted: ReadonlyArray<GrantedItem>
+  share: Share,
+  course: Stoppable
+): Effect.Effect<void, never, R> =>
+  batch.concurrency === 1 ? runInOrder(batch, share, course) : runConcurrently(batch, share, course)
+
+/** One after the other, in one loop: a handler that succeeds costs no step of its own. */
+const runInOrder = <T, A, E, R>(
+  batch: Batch<T, A, E, R>,
+  share: Share,
+  course: Stoppable
 ): Effect.Effect<void, never, R> => {
-  const { items, keys, handler } = batch
-  const runOne = (item: GrantedItem): Effect.Effect<Exit.Exit<A, E>, never, R> =>
-    Effect.exit(
-      Effect.suspend(() => handler(items[item.index], { key: keys[item.index], claimId, token: item.token }))
-    )
-  if (batch.concurrency === 1) {
-    let next = 0
-    let abort: Effect.Effect<never> | undefined
-    return Effect.andThen(
-      Effect.whileLoop({
-        while: () => next < granted.length && abort === undefined,
-        body: () => runOne(granted[next]),
-        step: (exit: Exit.Exit<A, E>) => {
-          abort = note(batch, granted[next++], exit)
-        }
-      }),
-      Effect.suspend(() => abort ?? Effect.void)
-    )
-  }
+  const { handler, items, keys } = batch
+  const { indexes } = share
+  let position = 0
+  const loop = Effect.whileLoop({
+    while: () => position < indexes.length && !course.isStopping,
+    body: () => {
+      const index = indexes[position]
+      return handler(items[index], share.handlerClaim(keys[index], position))
+    },
+    step: (value: A) => noteSuccess(batch, share, position++, value)
+  })
+  const all: Effect.Effect<void, never, R> = Effect.catchCause(loop, (cause) => {
+    const other = noteFailure(batch, share, position++, cause)
+    return other === undefined ? all : Effect.failCause(other)
+  })
+  return all
+}
+
+/** Each on a fiber of its own, so that what it has done is noted however it is interrupted. */
+const runConcurrently = <T, A, E, R>(
+  batch: Batch<T, A, E, R>,
+  share: Share,
+  course: Stoppable
+): Effect.Effect<void, never, R> => {
+  const { concurrency, handler, items, keys } = batch
   return Effect.forEach(
-    granted,
-    (item) => Effect.flatMap(runOne(item), (exit) => note(batch, item, exit) ?? Effect.void),
-    { concurrency: batch.concurrency, discard: true }
+    share.indexes,
+    (index, position) =>
+      course.isStopping
+        ? Effect.void
+        : onOwnFiber<A, E, R, void, never>(
+            Effect.suspend(() => handler(items[index], share.handlerClaim(keys[index], position))),
+            {
+              resting: () => {},
+              stopping: () => {},
+              ended: (exit) => {
+                if (Exit.isFailure(exit)) {
+                  const other = noteFailure(batch, share, position, exit.cause)
+                  return other === undefined ? Exit.void : Exit.failCause(other)
+                }
+                noteSuccess(batch, share, position, exit.value)
+                return Exit.void
+              }
+            }
+          ),
+    { concurrency, discard: true }
   )
 }
 
-/** Notes how one handler ended; a defect or an interruption ends the batch. */
-const note = <T, A, E, R>(
-  batch: Batch<T, A, E, R>,
-  item: GrantedItem,
-  exit: Exit.Exit<A, E>
-): Effect.Effect<never> | undefined => {
-  if (Exit.isSuccess(exit)) {
-    item.ran = true
-    const encoded = batch.result === undefined ? undefined : encode(batch.result, exit.value)
-    item.text = encoded?.text
-    batch.outcomes[item.index] =
-      encoded?.error === undefined
-        ? { _tag: "Processed", value: exit.value }
-        : { _tag: "Failed", error: encoded.error }
-    return undefined
-  }
-  const failure = exit.cause.reasons.find((reason) => reason._tag === "Fail")
-  if (failure === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
-  batch.outcomes[item.index] = { _tag: "Failed", error: failure.error }
+const noteSuccess = <T, A, E, R>(
+  { outcomes, result }: Batch<T, A, E, R>,
+  { indexes, ran, texts }: Share,
+  position: number,
+  value: A
+): void => {
+  ran.push(position)
+  const encoded = result === undefined ? undefined : encode(result, value)
+  if (encoded !== undefined) texts[position] = encoded.text
+  outcomes[indexes[position]] =
+    encoded?.error === undefined ? { _tag: "Processed", value } : { _tag: "Failed", error: encoded.error }
+}
+
+/** A defect or an interruption is no failure of one item: it is answered, and ends the batch. */
+const noteFailure = <T, A, E, R>(
+  { outcomes }: Batch<T, A, E, R>,
+  { indexes }: Share,
+  position: number,
+  cause: Cause.Cause<E>
+): Cause.Cause<never> | undefined => {
+  const failure = cause.reasons.find((reason) => reason._tag === "Fail")
+  if (failure === undefined) return cause as Cause.Cause<never>
+  outcomes[indexes[position]] = { _tag: "Failed", error: failure.error }
   return undefined
 }
 
-/** Marks what ran, and gives back the rest. */
+/** Marks what ran, and gives back the rest. What has no outcome by now was not run, since the lease was lost. */
 const settle = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  group: Group,
-  claimId: string,
-  granted: ReadonlyArray<GrantedItem>
+  share: Share
 ): Effect.Effect<void, StoreError | InvalidInput> => {
-  const ran = granted.filter((item) => item.ran)
-  const release =
-    ran.length === granted.length
-      ? Effect.void
-      : Effect.catch(group.verbs.release(claimId), (error) =>
-          Effect.logWarning(
-            `tidemark: a claim could not be given back; it ends with its lease: ${error.message}`
-          )
-        )
-  if (ran.length === 0) return release
-  const complete = (count: number) =>
-    Effect.map(
-      group.verbs.complete(
-        claimId,
-        ran.map((item) => batch.keys[item.index]),
-        batch.result === undefined ? undefined : ran.map((item) => item.text),
-        batch.terms.retentionMillis
-      ),
-      (answers) => {
-        for (let position = 0; position < answers.length; position++) {
-          const answer = answers[position]
-          // after a lost answer, "already" is our own mark; else somebody else has done the work too
-          if (answer === "Completed" || (answer === "AlreadyCompleted" && count > 0)) continue
-          const item = ran[position]
-          const error = leaseLost(batch.keys[item.index], claimId, item.token as number)
-          batch.outcomes[item.index] = { _tag: "Failed", error }
-        }
-      }
-    )
-  const completed = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    retryStore(
-      complete,
-      (error): error is StoreError => error._tag === "StoreError",
-      now + batch.terms.leaseMillis
-    )
-  )
-  return Effect.andThen(completed, release)
+  const { claim, indexes, ran, texts } = share
+  const lose = (position: number): void => {
+    const error = leaseLost(batch.keys[indexes[position]], claim.claimId, share.tokens[position])
+    batch.outcomes[indexes[position]] = { _tag: "Failed", error }
+  }
+  const allRan = ran.length === indexes.length
+  for (let position = 0; !allRan && position < indexes.length; position++) {
+    if (batch.outcomes[indexes[position]] === undefined) lose(position)
+  }
+  const releaseRest = allRan ? Effect.void : release(claim)
+  if (ran.length === 0) return releaseRest
+  const positionOf = (place: number): number => (allRan ? place : ran[place])
+  // most often all that was asked for: then the group knows the ranges of these keys
+  const keys =
+    ran.length === claim.keys.length
+      ? claim.keys
+      : ran.map((_, place) => batch.keys[indexes[positionOf(place)]])
+  const results = batch.result === undefined ? undefined : keys.map((_, place) => texts[positionOf(place)])
+  return complete<void, never, never>(claim, keys, results, (isOurs) => {
+    for (let place = 0; place < keys.length; place++) if (!isOurs(place)) lose(positionOf(place))
+    return releaseRest
+  })
 }
 
+/** The store failed, and the policy says to run all the same: each key once even so. */
 const runUnprotected = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  group: Group,
+  indexes: ReadonlyArray<number>,
+  claim: Claim,
   error: StoreError
-): Effect.Effect<void, never, R> => {
-  const open = group.indexes.map(
-    (index): GrantedItem => ({ index, token: undefined, text: undefined, ran: false })
-  )
-  return Effect.logWarning(
-    `tidemark: ${open.length} messages run unprotected, the store failed: ${error.message}`
-  ).pipe(
-    Effect.andThen(Metric.update(Metrics.unprotectedRuns, open.length)),
-    Effect.andThen(runHandlers(batch, "unprotected", open))
-  )
-}
-
-const offsetGroup = ({ offsets }: Stores, stream: string): GroupVerbs => ({
-  claim: (claimId, keys, owner, leaseMillis) => {
-    const asked = OffsetRanges.fromOffsets(keys.map((key) => (key as OffsetKey).offset))
-    return Effect.map(offsets.claim(stream, asked, { claimId, owner, leaseMillis }), (answer) => {
-      const { granted, token, held } = answer
-      // the same offset twice: the first gets the claim
-      const repeats = OffsetRanges.size(asked) < keys.length ? new Set<number>() : undefined
-      const grant: Decision = { _tag: "Granted", token: token ?? 0 }
-      const own: Decision = { _tag: "InFlight", until: answer.until ?? 0 }
-      const all = granted === asked || OffsetRanges.equals(granted, asked)
-      return keys.map((key): Decision => {
-        const { offset } = key as OffsetKey
-        if (all || OffsetRanges.contains(granted, offset)) {
-          if (repeats === undefined) return grant
-          if (repeats.has(offset)) return own
-          repeats.add(offset)
-          return grant
-        }
-        const holder = held.find((part) => OffsetRanges.contains(part.ranges, offset))
-        return holder === undefined
-          ? { _tag: "Completed", result: undefined }
-          : { _tag: "InFlight", until: holder.until }
-      })
-    })
-  },
-  complete: (claimId, keys) =>
-    Effect.map(
-      offsets.complete(
-        { stream, claimId },
-        OffsetRanges.fromOffsets(keys.map((key) => (key as OffsetKey).offset))
-      ),
-      ({ alreadyCompleted, leaseLost }) => {
-        if (OffsetRanges.isEmpty(alreadyCompleted) && OffsetRanges.isEmpty(leaseLost)) {
-          return keys.map(() => "Completed")
-        }
-        return keys.map((key) => {
-          const { offset } = key as OffsetKey
-          if (OffsetRanges.contains(leaseLost, offset)) return "LeaseLost"
-          return OffsetRanges.contains(alreadyCompleted, offset) ? "AlreadyCompleted" : "Completed"
-        })
+): Effect.Effect<void, never, R> =>
+  Effect.suspend(() => {
+    const share = new Share({ ...claim, claimId: "unprotected" })
+    const firsts = new Map<string | number, number>()
+    for (const index of indexes) {
+      const key = withinGroup(batch.keys[index])
+      const first = firsts.get(key)
+      if (first === undefined) {
+        firsts.set(key, share.indexes.push(index) - 1)
+        share.tokens.push(undefined)
+      } else {
+        share.repeats.push({ index, first })
       }
-    ),
-  release: (claimId) => offsets.release({ stream, claimId }),
-  hint: () => offsets.awaitRelease(stream),
-  lease: (claimId, leaseMillis, deadline, key, token) =>
-    ({
-      keeper: offsets.leases,
-      ref: { stream, claimId },
-      leaseMillis,
-      deadline,
-      lost: () => leaseLost(key, claimId, token)
-    }) as Lease<unknown>
-})
-
-const idGroup = ({ keys: store }: Stores, namespace: string): GroupVerbs => ({
-  claim: (claimId, keys, owner, leaseMillis) =>
-    Effect.map(
-      store.claim(
-        namespace,
-        keys.map((key) => ({ key: (key as IdKey).id })),
-        { claimId, owner, leaseMillis }
-      ),
-      (answers) =>
-        answers.map((answer): Decision | InvalidInput => {
-          switch (answer._tag) {
-            case "Claimed":
-              return { _tag: "Granted", token: answer.token }
-            case "Invalid":
-              return answer.error
-            default:
-              return answer
-          }
-        })
-    ),
-  complete: (claimId, keys, results, retentionMillis) =>
-    store.complete(
-      { namespace, claimId },
-      keys.map((key, index) => ({ key: (key as IdKey).id, result: results?.[index] })),
-      { retentionMillis }
-    ),
-  release: (claimId) => store.release({ namespace, claimId }),
-  hint: (key) => store.awaitSettled(namespace, (key as IdKey).id),
-  lease: (claimId, leaseMillis, deadline, key, token) =>
-    ({
-      keeper: store.leases,
-      ref: { namespace, claimId },
-      leaseMillis,
-      deadline,
-      lost: () => leaseLost(key, claimId, token)
-    }) as Lease<unknown>
-})
+    }
+    const count = share.indexes.length
+    return Effect.logWarning(
+      `tidemark: ${count} messages run unprotected, the store failed: ${error.message}`
+    ).pipe(
+      Effect.andThen(Metric.update(Metrics.unprotectedRuns, count)),
+      Effect.andThen(runHandlers(batch, share, { isStopping: false })),
+      Effect.andThen(Effect.suspend(() => decodeAll(batch, settleRepeats(batch, share))))
+    )
+  })

@@ -2,9 +2,10 @@
  * Runs work that is protected by a lease: on another fiber, so that losing the lease interrupts the work and
  * nothing else.
  */
-import { Cause, Effect, Exit } from "effect"
+import { Cause, type Effect, Exit } from "effect"
 import type { LeaseLost } from "../Errors.ts"
 import type { HeldLease, LeaseKeeper } from "./LeaseKeeper.ts"
+import { onOwnFiber, type Watcher } from "./ownFiber.ts"
 
 export interface Lease<Ref> {
   readonly keeper: LeaseKeeper<Ref>
@@ -16,8 +17,55 @@ export interface Lease<Ref> {
   readonly mayRenew?: (() => boolean) | undefined
   /** Whether nothing is held any more: then there is nothing to lose. */
   readonly isSettled?: (() => boolean) | undefined
-  /** How the work ended: also where its caller was interrupted before it could take the answer. */
-  finished?: Exit.Exit<unknown, unknown>
+}
+
+/** How work under a lease goes. */
+export class Course<A, E, Ref> implements Watcher<A, E, A, E | LeaseLost> {
+  /** How it ended: also where its caller was interrupted before it could take the answer. */
+  exit: Exit.Exit<A, E> | undefined = undefined
+  /** It shall come to an end: work of many parts begins no other. */
+  isStopping = false
+  private readonly leaseOf: () => Lease<Ref>
+  private lease: Lease<Ref> | undefined = undefined
+  private held: HeldLease<Ref> | undefined = undefined
+  private isLost = false
+
+  /** @param leaseOf - asked for only when the work does not end at once. */
+  constructor(leaseOf: () => Lease<Ref>) {
+    this.leaseOf = leaseOf
+  }
+
+  ended(exit: Exit.Exit<A, E>): Exit.Exit<A, E | LeaseLost> {
+    this.exit = exit
+    const { lease, held } = this
+    if (lease === undefined || held === undefined) return exit
+    lease.keeper.drop(held)
+    const interrupted = this.isLost && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    return interrupted ? Exit.fail(lease.lost()) : exit
+  }
+
+  resting(interrupt: () => void): void {
+    const lease = this.leaseOf()
+    this.lease = lease
+    this.held = {
+      ref: lease.ref,
+      leaseMillis: lease.leaseMillis,
+      deadline: lease.deadline,
+      mayRenew: lease.mayRenew,
+      isSettled: lease.isSettled,
+      index: -1,
+      onLost: () => {
+        this.isLost = true
+        this.isStopping = true
+        interrupt()
+      }
+    }
+    lease.keeper.hold(this.held)
+  }
+
+  stopping(): void {
+    this.isStopping = true
+  }
 }
 
 /**
@@ -26,46 +74,6 @@ export interface Lease<Ref> {
  * it costs no timer.
  */
 export const underLease = <A, E, R, Ref>(
-  lease: Lease<Ref>,
+  leaseOf: () => Lease<Ref>,
   work: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | LeaseLost, R> =>
-  Effect.withFiber<A, E | LeaseLost, R>((parent) => {
-    const child = Effect.runForkWith(parent.context)(work as Effect.Effect<A, E>)
-    const early = child.pollUnsafe()
-    if (early !== undefined) {
-      lease.finished = early
-      return early
-    }
-    return Effect.callback<A, E | LeaseLost>((resume) => {
-      let lost = false
-      const held: HeldLease<Ref> = {
-        ref: lease.ref,
-        leaseMillis: lease.leaseMillis,
-        deadline: lease.deadline,
-        mayRenew: lease.mayRenew,
-        isSettled: lease.isSettled,
-        index: -1,
-        onLost: () => {
-          lost = true
-          child.interruptUnsafe()
-        }
-      }
-      lease.keeper.hold(held)
-      child.addObserver((exit) => {
-        lease.keeper.drop(held)
-        lease.finished = exit
-        const interrupted = lost && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-        resume(interrupted ? Effect.fail(lease.lost()) : exit)
-      })
-      return Effect.suspend(() => {
-        child.interruptUnsafe()
-        return Effect.asVoid(
-          Effect.exit(
-            Effect.callback<void>((done) => {
-              child.addObserver(() => done(Effect.void))
-            })
-          )
-        )
-      })
-    })
-  })
+): Effect.Effect<A, E | LeaseLost, R> => onOwnFiber(work, new Course<A, E, Ref>(leaseOf))

@@ -1,0 +1,272 @@
+/** The verbs of keys that one store call can take together: positions of one stream, or ids of one namespace. */
+import { Effect } from "effect"
+import {
+  type ClaimIdReused,
+  type InvalidInput,
+  LeaseLost,
+  PayloadMismatch,
+  type StoreError
+} from "../Errors.ts"
+import type { IdempotencyStoreService, InvalidKey, KeyClaimRef } from "../IdempotencyStore.ts"
+import { format, type IdKey, type Key, type OffsetKey } from "../Key.ts"
+import * as OffsetRanges from "../OffsetRanges.ts"
+import type { OffsetClaimRef, OffsetStoreService } from "../OffsetStore.ts"
+import type { ClaimTerms } from "../protocol/Claims.ts"
+import type { KeyClaimAnswer, KeyCompleteAnswer } from "../protocol/KeyState.ts"
+import type { CompleteAnswer, OffsetClaimAnswer } from "../protocol/StreamState.ts"
+import * as Input from "./input.ts"
+import type { Lease } from "./underLease.ts"
+
+export type Decision =
+  | { readonly _tag: "Granted"; readonly token: number }
+  | { readonly _tag: "Completed"; readonly result: string | undefined }
+  | { readonly _tag: "InFlight"; readonly until: number }
+  | { readonly _tag: "Refused"; readonly error: InvalidInput | PayloadMismatch }
+
+export type ClaimFailure = StoreError | InvalidInput | ClaimIdReused
+
+/**
+ * Verbs for keys of one group; decisions and answers in the order of the keys. What follows is given along: a step
+ * less for the fiber than an answer that is translated first.
+ */
+export interface KeyGroup {
+  readonly claim: <B, F, S>(
+    keys: ReadonlyArray<Key>,
+    terms: ClaimTerms,
+    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
+    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+  ) => Effect.Effect<B, F, S>
+  /** `results`, as text, belong to the keys in order; of positions none are kept. */
+  readonly complete: <B, F, S>(
+    claimId: string,
+    keys: ReadonlyArray<Key>,
+    results: ReadonlyArray<string | undefined> | undefined,
+    retentionMillis: number | undefined,
+    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
+    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+  ) => Effect.Effect<B, F, S>
+  readonly release: (claimId: string) => Effect.Effect<void, StoreError | InvalidInput>
+  /** Succeeds when it is worth asking again for the key, at once; perhaps never. */
+  readonly hint: (key: Key) => Effect.Effect<void>
+  readonly lease: (
+    claimId: string,
+    leaseMillis: number,
+    deadline: number,
+    lost: () => LeaseLost
+  ) => Lease<OffsetClaimRef> | Lease<KeyClaimRef>
+}
+
+export class OffsetGroup implements KeyGroup {
+  private readonly store: OffsetStoreService
+  private readonly stream: string
+  /** The ranges of the keys that were asked for last: most often they are completed together too. */
+  private keys: ReadonlyArray<Key> | undefined = undefined
+  private ranges = OffsetRanges.empty
+
+  constructor(store: OffsetStoreService, stream: string) {
+    this.store = store
+    this.stream = stream
+  }
+
+  claim<B, F, S>(
+    keys: ReadonlyArray<Key>,
+    terms: ClaimTerms,
+    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
+    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+  ): Effect.Effect<B, F, S> {
+    const asked = this.rangesOf(keys)
+    return Effect.matchEffect(this.store.claim(this.stream, asked, terms), {
+      onFailure,
+      onSuccess: (answer) => onDecisions(offsetDecisions(answer, asked, keys))
+    })
+  }
+
+  complete<B, F, S>(
+    claimId: string,
+    keys: ReadonlyArray<Key>,
+    _results: unknown,
+    _retentionMillis: unknown,
+    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
+    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+  ): Effect.Effect<B, F, S> {
+    const ref = { stream: this.stream, claimId }
+    return Effect.matchEffect(this.store.complete(ref, this.rangesOf(keys)), {
+      onFailure,
+      onSuccess: (answer) => onAnswers(offsetAnswers(answer, keys))
+    })
+  }
+
+  release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {
+    return this.store.release({ stream: this.stream, claimId })
+  }
+
+  hint(): Effect.Effect<void> {
+    return this.store.awaitRelease(this.stream)
+  }
+
+  lease(
+    claimId: string,
+    leaseMillis: number,
+    deadline: number,
+    lost: () => LeaseLost
+  ): Lease<OffsetClaimRef> {
+    return { keeper: this.store.leases, ref: { stream: this.stream, claimId }, leaseMillis, deadline, lost }
+  }
+
+  private rangesOf(keys: ReadonlyArray<Key>): OffsetRanges.OffsetRanges {
+    if (keys !== this.keys) {
+      this.keys = keys
+      this.ranges =
+        keys.length === 1
+          ? OffsetRanges.of((keys[0] as OffsetKey).offset)
+          : OffsetRanges.fromOffsets(keys.map((key) => (key as OffsetKey).offset))
+    }
+    return this.ranges
+  }
+}
+
+const offsetDecisions = (
+  { granted, token, held, until }: OffsetClaimAnswer,
+  asked: OffsetRanges.OffsetRanges,
+  keys: ReadonlyArray<Key>
+): ReadonlyArray<Decision> => {
+  const grant: Decision = { _tag: "Granted", token: token ?? 0 }
+  const repeats = OffsetRanges.size(asked) < keys.length
+  if (!repeats && OffsetRanges.equals(granted, asked)) return new Array<Decision>(keys.length).fill(grant)
+  const seen = new Set<number>()
+  return keys.map((key): Decision => {
+    const { offset } = key as OffsetKey
+    if (OffsetRanges.contains(granted, offset)) {
+      // the same offset twice: the first gets the claim
+      if (seen.has(offset)) return { _tag: "InFlight", until: until ?? 0 }
+      if (repeats) seen.add(offset)
+      return grant
+    }
+    const holder = held.find((part) => OffsetRanges.contains(part.ranges, offset))
+    return holder === undefined
+      ? { _tag: "Completed", result: undefined }
+      : { _tag: "InFlight", until: holder.until }
+  })
+}
+
+const offsetAnswers = (
+  { alreadyCompleted, leaseLost }: CompleteAnswer,
+  keys: ReadonlyArray<Key>
+): ReadonlyArray<KeyCompleteAnswer> => {
+  if (OffsetRanges.isEmpty(alreadyCompleted) && OffsetRanges.isEmpty(leaseLost)) {
+    return new Array<KeyCompleteAnswer>(keys.length).fill("Completed")
+  }
+  return keys.map((key) => {
+    const { offset } = key as OffsetKey
+    if (OffsetRanges.contains(leaseLost, offset)) return "LeaseLost"
+    return OffsetRanges.contains(alreadyCompleted, offset) ? "AlreadyCompleted" : "Completed"
+  })
+}
+
+export class IdGroup implements KeyGroup {
+  private readonly store: IdempotencyStoreService
+  private readonly namespace: string
+  private readonly fingerprint: string | undefined
+
+  /** @param fingerprint - of the payload of every key; `undefined`: payloads are not compared. */
+  constructor(store: IdempotencyStoreService, namespace: string, fingerprint?: string) {
+    this.store = store
+    this.namespace = namespace
+    this.fingerprint = fingerprint
+  }
+
+  claim<B, F, S>(
+    keys: ReadonlyArray<Key>,
+    terms: ClaimTerms,
+    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
+    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+  ): Effect.Effect<B, F, S> {
+    const { fingerprint } = this
+    const items = keys.map((key) => ({ key: (key as IdKey).id, fingerprint }))
+    return Effect.matchEffect(this.store.claim(this.namespace, items, terms), {
+      onFailure,
+      onSuccess: (answers) =>
+        onDecisions(answers.map((answer, index) => idDecision(answer, keys[index], fingerprint)))
+    })
+  }
+
+  complete<B, F, S>(
+    claimId: string,
+    keys: ReadonlyArray<Key>,
+    results: ReadonlyArray<string | undefined> | undefined,
+    retentionMillis: number | undefined,
+    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
+    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+  ): Effect.Effect<B, F, S> {
+    const items = keys.map((key, index) => ({ key: (key as IdKey).id, result: results?.[index] }))
+    const ref = { namespace: this.namespace, claimId }
+    return Effect.matchEffect(this.store.complete(ref, items, { retentionMillis }), {
+      onFailure,
+      // none is invalid: all were claimed
+      onSuccess: (answers) => onAnswers(answers as ReadonlyArray<KeyCompleteAnswer>)
+    })
+  }
+
+  release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {
+    return this.store.release({ namespace: this.namespace, claimId })
+  }
+
+  hint(key: Key): Effect.Effect<void> {
+    return this.store.awaitSettled(this.namespace, (key as IdKey).id)
+  }
+
+  lease(claimId: string, leaseMillis: number, deadline: number, lost: () => LeaseLost): Lease<KeyClaimRef> {
+    const ref = { namespace: this.namespace, claimId }
+    return { keeper: this.store.leases, ref, leaseMillis, deadline, lost }
+  }
+}
+
+const idDecision = (
+  answer: KeyClaimAnswer | InvalidKey,
+  key: Key,
+  fingerprint: string | undefined
+): Decision => {
+  switch (answer._tag) {
+    case "Claimed":
+      return { _tag: "Granted", token: answer.token }
+    case "Invalid":
+      return { _tag: "Refused", error: answer.error }
+    case "Mismatch":
+      // only where a fingerprint was given
+      return {
+        _tag: "Refused",
+        error: new PayloadMismatch({ key: format(key), fingerprint: fingerprint ?? "none" })
+      }
+    default:
+      return answer
+  }
+}
+
+export const checkOffsetKey = (key: OffsetKey, fingerprint?: string): InvalidInput | undefined =>
+  Input.name("stream", key.stream) ??
+  Input.offset("offset", key.offset) ??
+  (fingerprint === undefined
+    ? undefined
+    : Input.invalid(
+        "fingerprint",
+        fingerprint,
+        "none: a position has no payload of its own to compare; use Key.id"
+      ))
+
+export const checkIdKey = (
+  key: IdKey,
+  namespace: string | undefined,
+  fingerprint?: string
+): InvalidInput | undefined =>
+  (namespace === undefined
+    ? Input.invalid(
+        "namespace",
+        undefined,
+        "a name of 1 to 1,024 bytes: Tracker.layer({ namespace }) or Key.id(id, { namespace })"
+      )
+    : Input.name("namespace", namespace)) ??
+  Input.name("key", key.id) ??
+  (fingerprint === undefined ? undefined : Input.name("fingerprint", fingerprint))
+
+export const leaseLost = (key: Key, claimId: string, token: number | undefined): LeaseLost =>
+  new LeaseLost({ what: format(key), claimId, token: token ?? 0 })
