@@ -22,14 +22,12 @@ export const idempotencyStoreInput: ReadonlyArray<Check<IdempotencyStoreService>
             "claim with an owner that is": store.claim(namespace, items("k"), { ...good, owner: bad }),
             "complete in": store.complete({ ...ref, namespace: bad }, items("k")),
             "complete by": store.complete({ ...ref, claimId: bad }, items("k")),
-            "complete of": store.complete(ref, items("k", bad)),
             "release in": store.release({ ...ref, namespace: bad }),
             "release by": store.release({ ...ref, claimId: bad }),
             "release of": store.release(ref, [bad]),
             "renew in": store.renew([{ ...ref, namespace: bad, leaseMillis: 1 }]),
             "renew by": store.renew([{ ...ref, claimId: bad, leaseMillis: 1 }]),
             "lookup in": store.lookup(bad, ["k"]),
-            "lookup of": store.lookup(namespace, [bad]),
             "forget in": store.forget(bad, ["k"]),
             "forget of": store.forget(namespace, [bad])
           }
@@ -80,6 +78,32 @@ export const idempotencyStoreInput: ReadonlyArray<Check<IdempotencyStoreService>
         const none = yield* store.claim(namespace, items(...bad), terms(name("claim"), time.longMillis))
         yield* same("only bad keys", tags(none), "Invalid Invalid Invalid Invalid")
         yield* same("lookup of m", tags((yield* store.lookup(namespace, ["m"])) as never), "Unknown")
+      })
+  },
+  {
+    invariant: 6,
+    name: "a bad key spoils no other in complete, lookup, release and forget either",
+    run: ({ name, store, time }) =>
+      Effect.gen(function* () {
+        const namespace = name("namespace")
+        const ref = { namespace, claimId: name("claim") }
+        yield* store.claim(namespace, items("k", "l", "m"), terms(ref.claimId, time.longMillis))
+        for (const [what, bad] of refusedNames) {
+          yield* failsWith(`release of ${what}`, store.release(ref, [bad, "m"]), "InvalidInput")
+          const [, released] = yield* store.lookup(namespace, [bad, "m"])
+          yield* same("what was released beside it", released._tag, "Unknown")
+          const answers = yield* store.complete(ref, items(bad, "k", bad))
+          yield* same(
+            `complete of ${what}`,
+            answers.map((answer) => (typeof answer === "string" ? answer : answer._tag)).join(" "),
+            `Invalid ${what === refusedNames[0][0] ? "Completed" : "AlreadyCompleted"} Invalid`
+          )
+          const statuses = yield* store.lookup(namespace, [bad, "k", "l"])
+          yield* same(`lookup of ${what}`, tags(statuses as never), "Invalid Completed InFlight")
+        }
+        yield* failsWith("forget", store.forget(namespace, [refusedNames[0][1], "k"]), "InvalidInput")
+        const [forgotten] = yield* store.lookup(namespace, ["k"])
+        yield* same("what was forgotten beside it", forgotten._tag, "Unknown")
       })
   },
   {

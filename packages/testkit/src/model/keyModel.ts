@@ -131,7 +131,7 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
         "lookup",
         answer.map((status, index) => {
           const other = expected[index]
-          return status._tag === "Unknown" || other._tag === "Unknown"
+          return status._tag === "Unknown" || status._tag === "Invalid" || other._tag === "Unknown"
             ? status
             : { ...status, until: near(span, status.until, other.until) }
         }),
