@@ -14,6 +14,8 @@ import { Config, Context, type Duration, Effect, Layer, type Scope } from "effec
 import { open } from "./internal/open.ts"
 import { keyStore, offsetStore, Store } from "./internal/Store.ts"
 import { sweep, sweepOften } from "./internal/sweep.ts"
+import { transactions } from "./internal/transactions.ts"
+import { SqliteDatabase } from "./SqliteDatabase.ts"
 
 /** How a commit is written. */
 export type Synchronous = "full" | "normal"
@@ -36,15 +38,6 @@ export interface SqliteStoreOptions {
   /** The file's greatest size in bytes; at it, `StoreError` `Full`. Default: the disk's. */
   readonly maxBytes?: number
 }
-
-/** The database itself. */
-export class SqliteDatabase extends Context.Service<
-  SqliteDatabase,
-  {
-    /** Removes what is expired, now, unless another process is at it: the same that happens by itself on the interval. */
-    readonly sweep: Effect.Effect<void, StoreError>
-  }
->()("@tidemark/store-sqlite/SqliteDatabase") {}
 
 export type SqliteStoreServices = OffsetStore | IdempotencyStore | Lock | SqliteDatabase
 
@@ -127,7 +120,10 @@ const database = Layer.effect(
     const { store, terms } = yield* Opened
     const lock = yield* Lock
     yield* Effect.forkScoped(sweepOften(store, terms.sweepIntervalMillis))
-    return SqliteDatabase.of({ sweep: Effect.provideService(sweep(store), Lock, lock) })
+    return SqliteDatabase.of({
+      ...transactions(store, terms.retentionMillis),
+      sweep: Effect.provideService(sweep(store), Lock, lock)
+    })
   })
 )
 

@@ -132,6 +132,26 @@ export class Keys {
     return this.completeEach(claim, namespace, items, until, now)
   }
 
+  /** Which of the keys are completed already, and whether any of the others are not held by the claim. */
+  standing(
+    claimId: string,
+    namespaceName: string,
+    items: ReadonlyArray<{ readonly key: string }>,
+    now: number
+  ): { readonly completed: ReadonlyArray<string>; readonly lost: boolean } {
+    const namespace = this.namespace(namespaceName)
+    if (namespace === undefined) return { completed: [], lost: true }
+    const claim = this.heldBatch(claimId, now)
+    const completed: Array<string> = []
+    let lost = false
+    for (const { key } of items) {
+      const found = this.find(namespace, key)
+      if (found !== undefined && found.owner === null && now < found.until) completed.push(key)
+      else if (found === undefined || found.batch !== claim?.id) lost = true
+    }
+    return { completed, lost }
+  }
+
   /** @returns the keys that the claim was granted, where it was known. */
   release(claimId: string, keys: ReadonlyArray<string> | undefined): ReadonlyArray<string> {
     const claim = this.batchOf(claimId)

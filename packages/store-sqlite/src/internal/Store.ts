@@ -2,7 +2,7 @@
 import { Coalescing, IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
 import { Clock, Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./Connection.ts"
-import { storeError, storeName } from "./failures.ts"
+import { EndedTransaction, isOfOne, storeError, storeName } from "./failures.ts"
 import { Keys } from "./Keys.ts"
 import { Streams } from "./Streams.ts"
 import { Watch } from "./Watch.ts"
@@ -13,7 +13,9 @@ const itemsPerCommit = 1_000
 interface Write {
   readonly verb: string
   readonly items: number
-  readonly act: () => unknown
+  readonly act: () => Exit.Exit<unknown, unknown>
+  /** What the act fails with where it is itself to blame that the transaction failed. */
+  readonly blame: (cause: unknown) => unknown
 }
 
 /** What the layers and the transactions work with. */
@@ -22,12 +24,12 @@ export class Store {
   readonly streams: Streams
   readonly keys: Keys
   readonly watch: Watch
-  private readonly ask: (write: Write) => Effect.Effect<unknown, StoreError>
+  private readonly ask: (write: Write) => Effect.Effect<unknown, unknown>
 
   private constructor(
     connection: Connection,
     watch: Watch,
-    ask: (write: Write) => Effect.Effect<unknown, StoreError>
+    ask: (write: Write) => Effect.Effect<unknown, unknown>
   ) {
     this.connection = connection
     this.streams = new Streams(connection)
@@ -39,7 +41,7 @@ export class Store {
   static make(connection: Connection): Effect.Effect<Store, never, Scope.Scope> {
     return Effect.gen(function* () {
       const watch = yield* Watch.make(connection.db)
-      const ask = yield* Coalescing.make<Write, unknown, StoreError>({
+      const ask = yield* Coalescing.make<Write, unknown, unknown>({
         maxItems: itemsPerCommit,
         sizeOf: ({ items }) => items,
         afterTurn: true,
@@ -51,11 +53,21 @@ export class Store {
 
   /** In a transaction that others may share. `act` writes all it has to, or throws and spoils it for all. */
   write<A>(verb: string, items: number, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    return this.writeOr(verb, items, (now) => Exit.succeed(act(now)))
+  }
+
+  /** The same for an act that may fail, having written nothing then, or end the transaction, which it must not. */
+  writeOr<A, E>(
+    verb: string,
+    items: number,
+    act: (now: number) => Exit.Exit<A, E>,
+    blame: (cause: unknown) => E | StoreError = (cause) => storeError(verb, cause)
+  ): Effect.Effect<A, E | StoreError> {
     return atClock(
       (clock) =>
-        this.ask({ verb, items, act: () => act(clock.currentTimeMillisUnsafe()) }) as Effect.Effect<
+        this.ask({ verb, items, act: () => act(clock.currentTimeMillisUnsafe()), blame }) as Effect.Effect<
           A,
-          StoreError
+          E | StoreError
         >
     )
   }
@@ -83,17 +95,35 @@ export class Store {
 const atClock = <A, E>(act: (clock: Clock.Clock) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => act(fiber.getRef(Clock.Clock)))
 
+/** Each gets what it came to, or why the whole came to nothing. */
 const commitTogether = (
   connection: Connection,
   writes: ReadonlyArray<Write>
-): Effect.Effect<ReadonlyArray<Exit.Exit<unknown, StoreError>>> =>
-  Effect.match(
-    connection.attempt(() => connection.write(() => writes.map(({ act }) => act()))),
-    {
-      onSuccess: (answers) => answers.map(Exit.succeed),
-      onFailure: (cause) => writes.map(({ verb }) => Exit.fail(storeError(verb, cause)))
-    }
+): Effect.Effect<ReadonlyArray<Exit.Exit<unknown, unknown>>> => {
+  let acting: Write | undefined
+  const together = connection.attempt(() =>
+    connection.write(() =>
+      writes.map((write) => {
+        acting = write
+        return write.act()
+      })
+    )
   )
+  return Effect.catch(together, (cause) => {
+    // nothing was written: one by one, the others do not suffer for it
+    if (isOfOne(cause) && writes.length > 1) {
+      return Effect.map(
+        Effect.forEach(writes, (write) => commitTogether(connection, [write])),
+        (exits) => exits.flat()
+      )
+    }
+    const isToBlame = (write: Write): boolean =>
+      cause instanceof EndedTransaction ? write === acting : isOfOne(cause)
+    return Effect.succeed(
+      writes.map((write) => Exit.fail(isToBlame(write) ? write.blame(cause) : storeError(write.verb, cause)))
+    )
+  })
+}
 
 const streamName = (stream: string): string => `s${stream}`
 export const keyName = (namespace: string, key: string): string => `k${namespace}\u0000${key}`

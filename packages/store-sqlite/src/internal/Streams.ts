@@ -112,6 +112,23 @@ export class Streams {
     return answer
   }
 
+  /** What of the ranges is completed already, and whether any of the others are not held by the claim. */
+  standing(
+    stream: string,
+    claimId: string,
+    ranges: OffsetRanges.OffsetRanges,
+    now: number
+  ): { readonly completed: OffsetRanges.OffsetRanges; readonly lost: boolean } {
+    const snapshot = this.find(stream)?.state.snapshot
+    if (snapshot === undefined) return { completed: OffsetRanges.empty, lost: true }
+    const { present, missing } = snapshot.completed.partition(ranges)
+    const claim = snapshot.claims.find(
+      (known) => known.claimId === claimId && !Protocol.isForgotten(known, now)
+    )
+    const held = claim === undefined ? OffsetRanges.empty : claim.held
+    return { completed: present, lost: !OffsetRanges.isEmpty(OffsetRanges.subtract(missing, held)) }
+  }
+
   release(stream: string, claimId: string, ranges: OffsetRanges.OffsetRanges | undefined, now: number): void {
     if (this.find(stream) !== undefined) this.changing(stream, now).entry.state.release(claimId, ranges)
   }

@@ -9,6 +9,9 @@ interface SqliteFailure extends Error {
   readonly errcode: number
 }
 
+/** A function of the user's has ended the transaction that it was run in. */
+export class EndedTransaction extends Error {}
+
 /** What stands in tidemark's tables makes no sense. */
 export class Damaged extends Error {}
 
@@ -30,6 +33,7 @@ const codes = {
   corrupt: 11,
   full: 13,
   cannotOpen: 14,
+  tooBig: 18,
   constraint: 19,
   authorization: 23,
   notADatabase: 26
@@ -45,9 +49,13 @@ export const isBusy = (cause: unknown): boolean =>
 export const isAccessFailure = (cause: unknown): boolean =>
   isSqliteFailure(cause) && (primary(cause) === codes.cannotOpen || primary(cause) === codes.readOnly)
 
-/** A rule of the user's tables was broken: their own affair. */
-export const isConstraint = (cause: unknown): boolean =>
-  isSqliteFailure(cause) && primary(cause) === codes.constraint
+/** The disk, the file or its lock are to blame, and not a statement. */
+export const isOfTheStore = (cause: unknown): boolean =>
+  isClosed(cause) || (isSqliteFailure(cause) && meanings.has(primary(cause)))
+
+/** One statement, or what it left for the end of the transaction, is to blame: the others would have gone well. */
+export const isOfOne = (cause: unknown): boolean =>
+  isSqliteFailure(cause) && (primary(cause) === codes.constraint || primary(cause) === codes.tooBig)
 
 interface Meaning {
   readonly reason: StoreErrorReason
@@ -145,9 +153,18 @@ const closed: Meaning = {
   detail: "the layer was closed, or somebody closed its database"
 }
 
+/** Of a verb that shared its transaction with the one that ended it. */
+const ended: Meaning = {
+  reason: "Unavailable",
+  retriable: true,
+  detail:
+    "a function in the same transaction ended it by COMMIT or ROLLBACK; the call may or may not have taken effect. Ask again"
+}
+
 /** The error of a verb; a cause that is neither SQLite's nor a closed database is thrown on, as the defect it is. */
 export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof StoreError) return cause
+  if (cause instanceof EndedTransaction) return new StoreError({ store: storeName, verb, ...ended, cause })
   if (cause instanceof Damaged) return new StoreError({ store: storeName, verb, ...damaged, cause })
   if (isClosed(cause)) return new StoreError({ store: storeName, verb, ...closed, cause })
   if (!isSqliteFailure(cause)) throw cause

@@ -1,0 +1,189 @@
+/** The user's functions in transactions, together with the mark that a claim is done. */
+import type { DatabaseSync } from "node:sqlite"
+import {
+  InvalidInput,
+  LeaseLost,
+  OffsetRanges,
+  Policies,
+  type Protocol,
+  type StoreError
+} from "@tidemark/core"
+import { Effect, Exit } from "effect"
+import {
+  AlreadyCompleted,
+  type ClaimedKeys,
+  type ClaimedOffsets,
+  type CompleteKeysOptions,
+  type CompleteWithError,
+  type SqliteDatabaseService,
+  TransactionFailed,
+  type Work
+} from "../SqliteDatabase.ts"
+import { EndedTransaction, isOfTheStore, storeError } from "./failures.ts"
+import { type Store, wakeKeys, wakeStream } from "./Store.ts"
+
+/** Against the bound on what shares a commit: a function takes longer than an item. */
+const itemsPerFunction = 16
+
+const notSynchronous = () =>
+  new TransactionFailed({
+    reason: "NotSynchronous",
+    detail:
+      "it returned a promise or an effect, whose writes would not be part of the transaction; it was rolled back. " +
+      "Do what has to be awaited before, and give a function that only works on the database"
+  })
+
+/** The function is to blame that the transaction as a whole failed. */
+const blamed = (cause: unknown): TransactionFailed =>
+  cause instanceof EndedTransaction
+    ? new TransactionFailed({
+        reason: "EndedTransaction",
+        detail:
+          "it ended the transaction by COMMIT or ROLLBACK; nothing is marked, and what it had written before a COMMIT " +
+          "may be there. Leave the transaction to tidemark; savepoints are fine"
+      })
+    : threw(cause)
+
+const threw = (cause: unknown): TransactionFailed =>
+  new TransactionFailed({ reason: "Threw", detail: `it was rolled back: ${String(cause)}`, cause })
+
+const isLater = (value: unknown): boolean =>
+  Effect.isEffect(value) ||
+  (typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function")
+
+type WorkError = StoreError | TransactionFailed
+
+/**
+ * Runs `work` within a savepoint of the transaction: what it throws undoes its own writes, and nothing else. Throws
+ * where the transaction is gone.
+ */
+const within = <A>(verb: string, db: DatabaseSync, work: Work<A>): Exit.Exit<A, WorkError> => {
+  db.exec("SAVEPOINT tidemark_work")
+  const exit = tried(verb, db, work)
+  if (!db.isTransaction) throw new EndedTransaction()
+  try {
+    db.exec(
+      Exit.isSuccess(exit) ? "RELEASE tidemark_work" : "ROLLBACK TO tidemark_work; RELEASE tidemark_work"
+    )
+  } catch {
+    // there is no such savepoint: the transaction was ended, and another begun
+    throw new EndedTransaction()
+  }
+  return exit
+}
+
+const tried = <A>(verb: string, db: DatabaseSync, work: Work<A>): Exit.Exit<A, WorkError> => {
+  try {
+    const value = work(db)
+    if (!isLater(value)) return Exit.succeed(value)
+    // what it rejects with is no more news
+    if (value instanceof Promise) value.catch(() => {})
+    return Exit.fail(notSynchronous())
+  } catch (cause) {
+    if (!isOfTheStore(cause)) {
+      return Exit.fail(threw(cause))
+    }
+    // where the disk is full, or fails, SQLite may have rolled back everything
+    if (!db.isTransaction) throw cause
+    return Exit.fail(storeError(verb, cause))
+  }
+}
+
+const invalid = (field: string, value: string, allowed: string): InvalidInput =>
+  new InvalidInput({ field, value, allowed })
+
+const checkRanges = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefined =>
+  !OffsetRanges.isOffsetRanges(ranges) || OffsetRanges.isEmpty(ranges) || OffsetRanges.isOpenEnded(ranges)
+    ? invalid("ranges", String(ranges), "non-empty OffsetRanges with an end: what was done of the claim")
+    : undefined
+
+const onOffsets =
+  (store: Store) =>
+  <A>(
+    { stream, claimId, token = 0 }: ClaimedOffsets,
+    ranges: OffsetRanges.OffsetRanges,
+    work: Work<A>
+  ): Effect.Effect<A, CompleteWithError> => {
+    const bad = checkRanges(ranges)
+    if (bad !== undefined) return Effect.fail(bad)
+    const what = `${ranges} of stream ${stream}`
+    const { connection, streams } = store
+    const completed = store.writeOr(
+      "completeWith",
+      itemsPerFunction,
+      (now) => {
+        const { completed, lost } = streams.standing(stream, claimId, ranges, now)
+        if (lost) return Exit.fail<CompleteWithError>(new LeaseLost({ what, claimId, token }))
+        if (!OffsetRanges.isEmpty(completed)) {
+          return Exit.fail(new AlreadyCompleted({ what, completed: String(completed) }))
+        }
+        const exit = within("completeWith", connection.db, work)
+        if (Exit.isSuccess(exit)) streams.complete(stream, claimId, ranges, now)
+        return exit
+      },
+      blamed
+    )
+    return Effect.tap(completed, () => Effect.sync(() => wakeStream(store, stream)))
+  }
+
+const onKeys =
+  (store: Store, defaultRetentionMillis: number) =>
+  <A>(
+    { namespace, claimId, token = 0 }: ClaimedKeys,
+    keys: ReadonlyArray<string | Protocol.KeyCompletion>,
+    work: Work<A>,
+    options: CompleteKeysOptions = {}
+  ): Effect.Effect<A, CompleteWithError> => {
+    const items = keys.map((key) => (typeof key === "string" ? { key } : key))
+    const retention = Policies.duration("retention", options.retention ?? defaultRetentionMillis)
+    if (typeof retention !== "number") return Effect.fail(retention)
+    if (items.length === 0)
+      return Effect.fail(invalid("keys", "empty", "the keys that the claim was granted"))
+    const what = `${items.length === 1 ? `key ${items[0].key}` : `${items.length} keys`} of ${namespace}`
+    const { connection, keys: table } = store
+    const completed = store.writeOr(
+      "completeWith",
+      itemsPerFunction + items.length,
+      (now) => {
+        const { completed, lost } = table.standing(claimId, namespace, items, now)
+        if (lost) return Exit.fail<CompleteWithError>(new LeaseLost({ what, claimId, token }))
+        if (completed.length > 0) {
+          return Exit.fail(new AlreadyCompleted({ what, completed: completed.join(", ") }))
+        }
+        const exit = within("completeWith", connection.db, work)
+        if (Exit.isSuccess(exit)) table.complete(claimId, namespace, items, retention, now)
+        return exit
+      },
+      blamed
+    )
+    const names = items.map(({ key }) => key)
+    return Effect.tap(completed, () => Effect.sync(() => wakeKeys(store, namespace, names)))
+  }
+
+/** The functions of the service that work in transactions. */
+export const transactions = (
+  store: Store,
+  retentionMillis: number
+): Pick<SqliteDatabaseService, "completeWith" | "transaction"> => {
+  const offsets = onOffsets(store)
+  const keys = onKeys(store, retentionMillis)
+  const completeWith = <A>(
+    claim: ClaimedOffsets | ClaimedKeys,
+    items: OffsetRanges.OffsetRanges | ReadonlyArray<string | Protocol.KeyCompletion>,
+    work: Work<A>,
+    options?: CompleteKeysOptions
+  ): Effect.Effect<A, CompleteWithError> =>
+    "stream" in claim
+      ? offsets(claim, items as OffsetRanges.OffsetRanges, work)
+      : keys(claim, items as ReadonlyArray<string | Protocol.KeyCompletion>, work, options)
+  return {
+    completeWith,
+    transaction: (work) =>
+      store.writeOr(
+        "transaction",
+        itemsPerFunction,
+        () => within("transaction", store.connection.db, work),
+        blamed
+      )
+  }
+}
