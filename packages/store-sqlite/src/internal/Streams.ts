@@ -270,7 +270,7 @@ export class Streams {
       epoch: row.epoch,
       origin: row.origin,
       state: Protocol.StreamState.restore({ completed, epoch: row.epoch, lastToken: row.last_token, claims }),
-      stored: new Map(claims.map((claim) => [claim.claimId, { ...claim }])),
+      stored: new Map(claims.map((claim) => [claim.claimId, recordOf(claim)])),
       lowestPage
     }
   }
@@ -320,7 +320,7 @@ export class Streams {
       if (before !== undefined) same += 1
       if (before?.token === claim.token && before.until === claim.until && before.held === claim.held)
         continue
-      stored.set(claim.claimId, { ...claim })
+      stored.set(claim.claimId, recordOf(claim))
       this.sql.putClaim.run(
         entry.id,
         claim.claimId,
@@ -421,6 +421,12 @@ const decodeRanges = (text: string): OffsetRanges.OffsetRanges => {
   } catch (cause) {
     throw new Damaged(`ranges of a claim can't be read: ${String(cause)}`)
   }
+}
+
+/** As it is now: the claim itself goes on changing. */
+const recordOf = (claim: Protocol.StreamClaimRecord): Protocol.StreamClaimRecord => {
+  const { claimId, owner, token, leaseMillis, until, requested, held } = claim
+  return { claimId, owner, token, leaseMillis, until, requested, held }
 }
 
 const claimOf = (row: ClaimRow): Protocol.StreamClaimRecord => {
