@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { OffsetRanges, Protocol } from "@tidemark/core"
 import * as fc from "fast-check"
 import { pageSize } from "../src/internal/pages.ts"
-import { Streams } from "../src/internal/Streams.ts"
+import { type ClaimPlace, firstPlace, Streams } from "../src/internal/Streams.ts"
 import { type Files, withFiles } from "./files.ts"
 
 /** Around the borders of pages, and over many at once. */
@@ -132,7 +132,11 @@ const storedAnswer = (streams: Streams, command: Command, now: number): unknown 
     case "forget":
       return streams.forget(command.stream)
     case "sweep":
-      streams.sweep(now, 3)
+      for (let from: ClaimPlace | undefined = firstPlace; from !== undefined; ) {
+        const { old, next } = streams.oldClaims(from, now, 2)
+        streams.removeClaims(old, now)
+        from = next
+      }
       return undefined
     default:
       return undefined

@@ -34,6 +34,20 @@ interface ClaimRow {
   readonly held: string | null
 }
 
+/** Where a claim stands in the file. */
+export interface ClaimPlace {
+  readonly stream: number
+  readonly claimId: string
+}
+
+/** Before all claims. */
+export const firstPlace: ClaimPlace = { stream: 0, claimId: "" }
+
+interface OldClaims {
+  readonly old: ReadonlyArray<ClaimPlace>
+  readonly next: ClaimPlace | undefined
+}
+
 interface PageRow {
   readonly page: number
   readonly pages: number
@@ -184,20 +198,30 @@ export class Streams {
     return (this.sql.version.get(stream) as { version: number } | undefined)?.version ?? 0
   }
 
-  /** Whether there are claims that ended long ago. */
-  isSweepDue(now: number): boolean {
-    return this.sql.due.get(now) !== undefined
+  hasClaims(): boolean {
+    return this.sql.anyClaim.get() !== undefined
   }
 
   /**
-   * Removes claims that ended long ago and that nobody overlapped, at most `limit`.
+   * Claims that ended long ago and that nobody overlapped, of some: those that follow `after`, in the file's order.
    *
-   * @returns whether there may be more.
+   * @returns also where to go on; `undefined` when all were looked at.
    */
-  sweep(now: number, limit: number): boolean {
-    const gone = this.sql.sweepClaims.all(now, limit) as unknown as ReadonlyArray<{ stream: number }>
-    for (const stream of new Set(gone.map((row) => row.stream))) this.sql.touch.run(stream)
-    return gone.length === limit
+  oldClaims(after: ClaimPlace, now: number, limit: number): OldClaims {
+    const rows = this.sql.claimsAfter.all(after.stream, after.claimId, limit) as unknown as ReadonlyArray<
+      ClaimPlace & { readonly forgottenAt: number }
+    >
+    return {
+      old: rows.filter((row) => row.forgottenAt <= now),
+      next: rows.length < limit ? undefined : rows[rows.length - 1]
+    }
+  }
+
+  /** Removes those that are old still. */
+  removeClaims(claims: ReadonlyArray<ClaimPlace>, now: number): void {
+    for (const { stream, claimId } of claims) {
+      if (this.sql.deleteOldClaim.run(stream, claimId, now).changes > 0) this.sql.touch.run(stream)
+    }
   }
 
   private find(stream: string): Entry | undefined {
@@ -471,10 +495,13 @@ const prepare = ({ db }: Connection) => {
     ),
     deleteClaim: one("DELETE FROM tidemark_claims WHERE stream = ? AND claim_id = ?"),
     deleteClaims: one("DELETE FROM tidemark_claims WHERE stream = ?"),
-    due: one("SELECT 1 FROM tidemark_claims WHERE forgotten_at <= ? LIMIT 1"),
-    sweepClaims: one(
-      `DELETE FROM tidemark_claims WHERE (stream, claim_id) IN
-        (SELECT stream, claim_id FROM tidemark_claims WHERE forgotten_at <= ? LIMIT ?) RETURNING stream`
+    anyClaim: one("SELECT 1 FROM tidemark_claims LIMIT 1"),
+    claimsAfter: one(
+      `SELECT stream, claim_id AS claimId, forgotten_at AS forgottenAt FROM tidemark_claims
+        WHERE (stream, claim_id) > (?, ?) ORDER BY stream, claim_id LIMIT ?`
+    ),
+    deleteOldClaim: one(
+      "DELETE FROM tidemark_claims WHERE stream = ? AND claim_id = ? AND forgotten_at <= ?"
     ),
     pages: one("SELECT page, pages, content FROM tidemark_pages WHERE stream = ? AND version > ?"),
     putPage: one(

@@ -31,7 +31,6 @@ export const migrations: ReadonlyArray<string> = [
     last_token INTEGER NOT NULL,
     touched_at REAL NOT NULL
   );
-  CREATE INDEX tidemark_streams_by_touch ON tidemark_streams (touched_at);
 
   -- What is completed above a watermark, 4,096 offsets a page; without content: so many pages, all completed.
   CREATE TABLE tidemark_pages (
@@ -43,6 +42,7 @@ export const migrations: ReadonlyArray<string> = [
     PRIMARY KEY (stream, page)
   ) WITHOUT ROWID;
 
+  -- Without an index by their end: it would cost each claim and each completion a page more, and they are few.
   CREATE TABLE tidemark_claims (
     stream INTEGER NOT NULL,
     claim_id TEXT NOT NULL,
@@ -56,7 +56,6 @@ export const migrations: ReadonlyArray<string> = [
     held TEXT,
     PRIMARY KEY (stream, claim_id)
   ) WITHOUT ROWID;
-  CREATE INDEX tidemark_claims_by_end ON tidemark_claims (forgotten_at);
 
   CREATE TABLE tidemark_namespaces (
     id INTEGER PRIMARY KEY,

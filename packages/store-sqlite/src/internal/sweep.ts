@@ -4,32 +4,38 @@
  */
 import { statSync } from "node:fs"
 import { Lock, type StoreError } from "@tidemark/core"
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import { logLimitBytes } from "./open.ts"
 import type { Store } from "./Store.ts"
+import { type ClaimPlace, firstPlace } from "./Streams.ts"
 
 /** How long a slice removes; its commit comes on top. */
 const sliceMillis = 2
-const claimsPerSlice = 100
+const claimsPerSlice = 500
 
 /** The lock of the process that sweeps. */
 const lockName = "tidemark sweep"
 
-const isDue = ({ keys, streams }: Store, now: number): boolean =>
-  keys.isSweepDue(now) || streams.isSweepDue(now)
-
-/** @returns whether there is more. */
-const slice = ({ keys, streams }: Store, now: number): boolean => {
-  if (streams.isSweepDue(now)) return streams.sweep(now, claimsPerSlice) || keys.isSweepDue(now)
-  const end = performance.now() + sliceMillis
-  return keys.sweep(now, () => performance.now() >= end)
-}
-
-const slices = (store: Store): Effect.Effect<void, StoreError> =>
+/** Keys whose time is over, and the claims on them, a slice at a time. */
+const sweepKeys = (store: Store): Effect.Effect<void, StoreError> =>
   Effect.flatMap(
-    store.writeAlone("sweep", (now) => slice(store, now)),
-    (more) => (more ? Effect.andThen(Effect.yieldNow, slices(store)) : Effect.void)
+    store.writeAlone("sweep", (now) => {
+      const end = performance.now() + sliceMillis
+      return store.keys.sweep(now, () => performance.now() >= end)
+    }),
+    (more) => (more ? Effect.andThen(Effect.yieldNow, sweepKeys(store)) : Effect.void)
   )
+
+/** Claims on positions that ended long ago: looks through all, and removes some at a time. */
+const sweepClaims = (store: Store, from: ClaimPlace): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    const { old, next } = yield* store.read("sweep", (now) =>
+      store.streams.oldClaims(from, now, claimsPerSlice)
+    )
+    if (old.length > 0) yield* store.writeAlone("sweep", (now) => store.streams.removeClaims(old, now))
+    yield* Effect.yieldNow
+    if (next !== undefined) yield* sweepClaims(store, next)
+  })
 
 /** Where readers kept the log from being begun anew, it has grown: copies it into the database and cuts it back. */
 const cutLog = (store: Store): Effect.Effect<void, StoreError> =>
@@ -46,19 +52,16 @@ const cutLog = (store: Store): Effect.Effect<void, StoreError> =>
 /** Once: all that is due, unless another process is at it. */
 export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
   Effect.gen(function* () {
-    const now = yield* Clock.currentTimeMillis
-    if (yield* store.read("sweep", () => isDue(store, now))) {
-      const lock = yield* Lock
-      yield* Effect.catchTags(
-        lock.withLock(lockName, { wait: 0, owner: `process ${process.pid}` })(slices(store)),
-        {
-          InFlightElsewhere: () => Effect.void,
-          LeaseLost: () => Effect.void,
-          // our own name and options
-          InvalidInput: Effect.die,
-          ClaimIdReused: Effect.die
-        }
-      )
+    const lock = yield* Lock
+    const all = Effect.andThen(sweepKeys(store), sweepClaims(store, firstPlace))
+    if (yield* store.read("sweep", (now) => store.keys.isSweepDue(now) || store.streams.hasClaims())) {
+      yield* Effect.catchTags(lock.withLock(lockName, { wait: 0, owner: `process ${process.pid}` })(all), {
+        InFlightElsewhere: () => Effect.void,
+        LeaseLost: () => Effect.void,
+        // our own name and options
+        InvalidInput: Effect.die,
+        ClaimIdReused: Effect.die
+      })
     }
     yield* cutLog(store)
   })
