@@ -12,7 +12,7 @@ import {
   StoreError,
   Wakeups
 } from "@tidemark/core"
-import { Clock, type Config, Context, Effect, Latch, Layer } from "effect"
+import { Clock, type Config, Context, Effect, type Fiber, Latch, Layer } from "effect"
 import { MemoryCore, type MemoryStats } from "./MemoryCore.ts"
 
 /**
@@ -102,29 +102,31 @@ const notEmpty = (from: string, to: string): StoreError =>
     retriable: false
   })
 
+/** The time by the caller's clock. */
+const timeOf = (caller: Fiber.Fiber<unknown, unknown>): number =>
+  caller.getRef(Clock.Clock).currentTimeMillisUnsafe()
+
 /** Runs at the time by the caller's clock. */
 const atNow = <A, E = never>(act: (now: number) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
-  Effect.withFiber((fiber) => act(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()))
-
-/** The same for what can't fail: a value at once, without an effect around it. */
-const valueAtNow = <A>(act: (now: number) => A): Effect.Effect<A> =>
-  Effect.withFiberSucceed((fiber) => act(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()))
+  Effect.withFiber((caller) => act(timeOf(caller)))
 
 const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
   OffsetStore.make({
     name: storeName,
     durable: false,
-    claim: (stream, ranges, terms) => valueAtNow((now) => core.claimOffsets(stream, ranges, terms, now)),
+    claim: (stream, ranges, terms) =>
+      Effect.withFiberSucceed((caller) => core.claimOffsets(stream, ranges, terms, timeOf(caller))),
     complete: ({ stream, claimId }, ranges) =>
-      valueAtNow((now) => {
-        const answer = core.completeOffsets(stream, claimId, ranges, now)
+      Effect.withFiberSucceed((caller) => {
+        const answer = core.completeOffsets(stream, claimId, ranges, timeOf(caller))
         if (wakeups.any) wakeups.wake(stream)
         return answer
       }),
-    claimOffset: (stream, offset, terms) => valueAtNow((now) => core.claimOffset(stream, offset, terms, now)),
+    claimOffset: (stream, offset, terms) =>
+      Effect.withFiberSucceed((caller) => core.claimOffset(stream, offset, terms, timeOf(caller))),
     completeOffset: ({ stream, claimId }, offset) =>
-      valueAtNow((now) => {
-        const answer = core.completeOffset(stream, claimId, offset, now)
+      Effect.withFiberSucceed((caller) => {
+        const answer = core.completeOffset(stream, claimId, offset, timeOf(caller))
         if (wakeups.any) wakeups.wake(stream)
         return answer
       }),
@@ -134,12 +136,13 @@ const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
         if (wakeups.any) wakeups.wake(stream)
       }),
     renew: (claims) =>
-      valueAtNow((now) =>
-        claims.map(({ stream, claimId, leaseMillis }) =>
+      Effect.withFiberSucceed((caller) => {
+        const now = timeOf(caller)
+        return claims.map(({ stream, claimId, leaseMillis }) =>
           core.stream(stream)?.renew(claimId, leaseMillis, now)
         )
-      ),
-    progress: (stream) => valueAtNow((now) => core.stream(stream)?.progress(now)),
+      }),
+    progress: (stream) => Effect.withFiberSucceed((caller) => core.stream(stream)?.progress(timeOf(caller))),
     isCompleted: (stream, offset) => Effect.sync(() => core.stream(stream)?.isCompleted(offset) ?? false),
     rewind: (stream, to) =>
       Effect.sync(() => {
@@ -190,8 +193,8 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
         }
       }),
     complete: ({ namespace, claimId }, items, retention) =>
-      valueAtNow((now) => {
-        const answers = core.completeKeys(claimId, namespace, items, retention, now)
+      Effect.withFiberSucceed((caller) => {
+        const answers = core.completeKeys(claimId, namespace, items, retention, timeOf(caller))
         if (wakeups.any)
           wakeKeys(
             namespace,
@@ -206,10 +209,12 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
         wakeKeys(namespace, held)
       }),
     renew: (claims) =>
-      valueAtNow((now) =>
-        claims.map(({ claimId, leaseMillis }) => core.keys.renew(claimId, leaseMillis, now))
-      ),
-    lookup: (namespace, keys) => valueAtNow((now) => core.lookupKeys(namespace, keys, now)),
+      Effect.withFiberSucceed((caller) => {
+        const now = timeOf(caller)
+        return claims.map(({ claimId, leaseMillis }) => core.keys.renew(claimId, leaseMillis, now))
+      }),
+    lookup: (namespace, keys) =>
+      Effect.withFiberSucceed((caller) => core.lookupKeys(namespace, keys, timeOf(caller))),
     forget: (namespace, keys) =>
       Effect.sync(() => {
         let known = 0
