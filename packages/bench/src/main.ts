@@ -5,15 +5,30 @@ import { suite as consumer } from "./suites/consumer.ts"
 import { suite as keys } from "./suites/keys.ts"
 import { suite as memory } from "./suites/memory.ts"
 import { suite as offsets } from "./suites/offsets.ts"
+import { suite as redisKeys } from "./suites/redisKeys.ts"
+import { suite as redisLocks } from "./suites/redisLocks.ts"
+import { suite as redisMemory } from "./suites/redisMemory.ts"
+import { suite as redisOffsets } from "./suites/redisOffsets.ts"
 import { suite as sqlite } from "./suites/sqlite.ts"
 import { suite as tracker } from "./suites/tracker.ts"
 
-const suites: ReadonlyArray<Suite> = [offsets, keys, tracker, memory, consumer, sqlite]
+const suites: ReadonlyArray<Suite> = [
+  offsets,
+  keys,
+  tracker,
+  memory,
+  consumer,
+  redisKeys,
+  redisOffsets,
+  redisLocks,
+  redisMemory,
+  sqlite
+]
 
 const usage = `./dev bench [NAME...] [--json]
 
 Without a name all run, one after another:
-${suites.map(({ name, about }) => `  ${name.padEnd(10)}${about}`).join("\n")}
+${suites.map(({ name, about }) => `  ${name.padEnd(14)}${about}`).join("\n")}
 
 Contestants take turns in slices of about a millisecond; read the ratios, not the nanoseconds. A figure that is
 not reached does not fail the run: timing on a shared machine is no judge.

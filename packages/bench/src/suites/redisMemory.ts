@@ -1,0 +1,135 @@
+/** What Redis keeps: per remembered id beside `SET ... PX`, and per completed offset. */
+import { ClaimId, OffsetRanges } from "@tidemark/core"
+import { RedisStore } from "@tidemark/store-redis"
+import { startOwnRedis } from "@tidemark/test-servers"
+import { Effect } from "effect"
+import type { Spread } from "../Contest.ts"
+import type { Figure, Suite } from "../Figure.ts"
+import { uuids } from "../Random.ts"
+import { connect } from "../RedisPeers.ts"
+import { leaseMillis, openServices, owner, retentionMillis, type Services } from "../Subjects.ts"
+
+const batch = 500
+const stream = "kafka/billing/orders/0"
+
+const exactly = (value: number): Spread => ({ median: value, min: value, max: value })
+
+/**
+ * How many bytes the keys of a server of its own take, by Redis's word (`MEMORY USAGE` of each: name, value and its
+ * place in the table of keys, but not in the table of expiries, which favours `SET ... PX`). What a server uses in all
+ * would count buffers and caches too, which are larger than a small store.
+ */
+const bytesOf = async (work: (services: Services, peers: ReturnType<typeof connect>) => Promise<unknown>) => {
+  await using redis = await startOwnRedis()
+  const peers = connect(redis.url)
+  const services = await openServices(RedisStore.layer({ url: redis.url }))
+  try {
+    await work(services, peers)
+    let bytes = 0
+    for await (const names of peers.redis.scanStream({ count: 1_000 }) as AsyncIterable<Array<string>>) {
+      const asked = peers.redis.pipeline()
+      for (const name of names) asked.memory("USAGE", name, "SAMPLES", 0)
+      for (const [error, usage] of (await asked.exec()) ?? []) {
+        if (error !== null) throw error
+        bytes += Number(usage)
+      }
+    }
+    return bytes
+  } finally {
+    await services.close()
+    await peers.redis.quit()
+  }
+}
+
+const completeKeys = ({ keys: store }: Services, keys: ReadonlyArray<string>): Promise<unknown> => {
+  const claimId = ClaimId.make()
+  const items = keys.map((key) => ({ key }))
+  return Effect.runPromise(
+    Effect.andThen(
+      store.claim("bench", items, { claimId, owner, leaseMillis }),
+      store.complete({ namespace: "bench", claimId }, items, { retentionMillis })
+    )
+  )
+}
+
+const completeOffsets = async (
+  { offsets: store }: Services,
+  name: string,
+  completed: Iterable<OffsetRanges.OffsetRanges>
+): Promise<void> => {
+  const claimId = ClaimId.make()
+  const claim = store.claim(name, OffsetRanges.openEnded(0), { claimId, owner, leaseMillis: 600_000 })
+  await Effect.runPromise(claim)
+  for (const ranges of completed) await Effect.runPromise(store.complete({ stream: name, claimId }, ranges))
+}
+
+function* batchesOfKeys(count: number): Generator<ReadonlyArray<string>> {
+  const next = uuids(1)
+  for (let from = 0; from < count; from += batch) {
+    yield Array.from({ length: Math.min(batch, count - from) }, next)
+  }
+}
+
+function* dense(count: number): Generator<OffsetRanges.OffsetRanges> {
+  for (let from = 0; from < count; from += batch) yield OffsetRanges.make(from, from + batch)
+}
+
+/** All but every tenth, which is missing from the first on. */
+function* tenthMissing(window: number): Generator<OffsetRanges.OffsetRanges> {
+  for (let from = 0; from < window; from += batch) {
+    const offsets = Array.from({ length: batch }, (_, index) => from + index)
+    yield OffsetRanges.fromOffsets(offsets.filter((offset) => offset % 10 !== 0))
+  }
+}
+
+const keysFigures = async (count: number): Promise<ReadonlyArray<Figure>> => {
+  const ours = await bytesOf(async (services) => {
+    for (const keys of batchesOfKeys(count)) await completeKeys(services, keys)
+  })
+  const plain = await bytesOf(async (_services, peers) => {
+    for (const keys of batchesOfKeys(count)) await peers.claimAndComplete(keys, "1")
+  })
+  const label = count.toLocaleString("en-US")
+  return [
+    { what: `${label} ids: SET ... PX`, unit: "bytes per id", measured: exactly(plain / count) },
+    { what: `${label} ids: tidemark`, unit: "bytes per id", measured: exactly(ours / count) },
+    {
+      what: `${label} ids: tidemark against SET ... PX`,
+      unit: "x",
+      measured: exactly(ours / plain),
+      target: { atMost: 0.6 }
+    }
+  ]
+}
+
+export const suite: Suite = {
+  name: "redis-memory",
+  about: "bytes that Redis keeps, by its own word (MEMORY USAGE): ids in the form of a UUID, and offsets",
+  run: async (progress) => {
+    const figures: Array<Figure> = []
+    for (const count of [1_000, 10_000, 100_000, 1_000_000]) {
+      progress(`${count.toLocaleString("en-US")} ids`)
+      figures.push(...(await keysFigures(count)))
+    }
+    progress("offsets")
+    const denseCount = 1_000_000
+    const denseBytes = await bytesOf((services) => completeOffsets(services, stream, dense(denseCount)))
+    const window = 50_000
+    const gapBytes = await bytesOf((services) => completeOffsets(services, stream, tenthMissing(window)))
+    return [
+      ...figures,
+      {
+        what: "a dense stream of 1,000,000",
+        unit: "bytes per completed offset",
+        measured: exactly(denseBytes / denseCount),
+        target: { atMost: 0.02 }
+      },
+      {
+        what: "every tenth a gap, in a window of 50,000",
+        unit: "bytes per completed offset",
+        measured: exactly(gapBytes / (window * 0.9)),
+        target: { atMost: 0.5 }
+      }
+    ]
+  }
+}
