@@ -87,6 +87,11 @@ export class CompactKeyTable implements Protocol.KeyTable {
     return this.completedCount
   }
 
+  /** Characters of keys, results and fingerprints at present. */
+  get characters(): number {
+    return this.textBytes
+  }
+
   /**
    * An estimate, checked against measurements of V8: strings at 16 bytes and their characters, the `Map` at 28 bytes
    * for each place of its table (a power of two), 36 bytes for each place of the arrays.

@@ -4,3 +4,4 @@
 export { CompactKeyTable } from "./CompactKeyTable.ts"
 export { MemoryCore, type MemoryCoreOptions, type MemoryStats } from "./MemoryCore.ts"
 export * as MemoryStore from "./MemoryStore.ts"
+export * as NearCache from "./NearCache.ts"
