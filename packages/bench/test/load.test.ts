@@ -10,13 +10,20 @@ import * as writersAndReaders from "../src/load/writersAndReaders.ts"
 
 const scale = 0.1
 
+const unclaimed = {
+  claimId: "none",
+  token: undefined,
+  ref: { namespace: "none", claimId: "none" },
+  noteCompleted: () => {}
+}
+
 /** The usual tracker, which asks first and adds after: what the counts must catch. */
 const checkThenAdd = Layer.sync(Tracker, () => {
   const done = new Set<string>()
   const once = <A, E, R>(key: Key.Key, handler: Handler<A, E, R>): Effect.Effect<Outcome<A>, E, R> =>
     Effect.suspend((): Effect.Effect<Outcome<A>, E, R> => {
       if (done.has(Key.format(key))) return Effect.succeed({ _tag: "Duplicate", value: undefined } as const)
-      const work = Effect.isEffect(handler) ? handler : handler({ key, claimId: "none", token: undefined })
+      const work = Effect.isEffect(handler) ? handler : handler({ ...unclaimed, key })
       return Effect.map(work, (value) => {
         done.add(Key.format(key))
         return { _tag: "Processed", value } as const

@@ -36,15 +36,19 @@ export interface KeyRequest extends CommonRequest {
 
 /** A claim on positions, for the work that is done under it. */
 export interface OffsetClaim extends OffsetClaimAnswer {
+  readonly stream: string
   readonly claimId: string
   readonly complete: (
     ranges: OffsetRanges.OffsetRanges
   ) => Effect.Effect<CompleteAnswer, StoreError | InvalidInput>
   readonly release: (ranges?: OffsetRanges.OffsetRanges) => Effect.Effect<void, StoreError | InvalidInput>
+  /** To be called by whoever has completed ranges of this claim otherwise: in one transaction with other writes, say. */
+  readonly noteCompleted: (ranges: OffsetRanges.OffsetRanges) => void
 }
 
 /** A claim on keys, for the work that is done under it. */
 export interface KeyClaim {
+  readonly namespace: string
   readonly claimId: string
   /** One for each item asked for, in order. */
   readonly answers: ReadonlyArray<KeyClaimAnswer | InvalidKey>
@@ -53,6 +57,8 @@ export interface KeyClaim {
     options?: { readonly retentionMillis?: number | undefined }
   ) => Effect.Effect<ReadonlyArray<KeyCompleteAnswer | InvalidKey>, StoreError | InvalidInput>
   readonly release: (keys?: ReadonlyArray<string>) => Effect.Effect<void, StoreError | InvalidInput>
+  /** To be called by whoever has completed keys of this claim otherwise: in one transaction with other writes, say. */
+  readonly noteCompleted: (keys: ReadonlyArray<string>) => void
 }
 
 type ClaimError = StoreError | InvalidInput | ClaimIdReused | LeaseLost
@@ -116,7 +122,8 @@ const onOffsets = <A, E, R>(
       const running = Effect.suspend(() =>
         work({
           ...answer,
-          claimId: ref.claimId,
+          ...ref,
+          noteCompleted: settle,
           complete: (done) =>
             Effect.tap(store.complete(ref, done), ({ completed, alreadyCompleted }) =>
               Effect.sync(() => {
@@ -168,7 +175,10 @@ const onKeys = <A, E, R>(
       })
       const running = Effect.suspend(() =>
         work({
-          claimId: ref.claimId,
+          ...ref,
+          noteCompleted: (keys) => {
+            for (const key of keys) open.delete(key)
+          },
           answers,
           complete: (done, options) =>
             Effect.tap(store.complete(ref, done, options), (settled) =>

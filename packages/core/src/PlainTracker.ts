@@ -78,7 +78,17 @@ export const makeTracker = async ({ store, ...options }: PlainTrackerOptions): P
           keyOf(key),
           (claim) =>
             Effect.tryPromise({
-              try: async (signal) => handler({ ...claim, signal }),
+              try: async (signal) => {
+                const { key, claimId, token, ref, noteCompleted } = claim
+                return handler({
+                  key,
+                  claimId,
+                  token,
+                  ref,
+                  noteCompleted,
+                  signal
+                })
+              },
               catch: (error) => new Thrown(error)
             }),
           given

@@ -19,7 +19,7 @@ import type {
   PayloadMismatch,
   StoreError
 } from "./Errors.ts"
-import { IdempotencyStore } from "./IdempotencyStore.ts"
+import { IdempotencyStore, type KeyClaimRef } from "./IdempotencyStore.ts"
 import type { Stores } from "./internal/claiming.ts"
 import * as Input from "./internal/input.ts"
 import { lookup, mark } from "./internal/marking.ts"
@@ -27,7 +27,7 @@ import { runOnce } from "./internal/once.ts"
 import { runOnceAll } from "./internal/onceAll.ts"
 import type { Key } from "./Key.ts"
 import * as Metrics from "./Metrics.ts"
-import { OffsetStore } from "./OffsetStore.ts"
+import { type OffsetClaimRef, OffsetStore } from "./OffsetStore.ts"
 import * as Policies from "./Policies.ts"
 import * as Settings from "./Settings.ts"
 
@@ -68,6 +68,13 @@ export interface HandlerClaim {
    * locking", 2016). `undefined` where the handler runs unprotected.
    */
   readonly token: number | undefined
+  /** The claim as the verbs of its store name it. Where the handler runs unprotected, none that a store knows. */
+  readonly ref: OffsetClaimRef | KeyClaimRef
+  /**
+   * To be called by whoever has completed the key under this claim, in one transaction with the handler's own writes,
+   * say: then there is nothing left to complete when the handler succeeds, and no lease to lose while it goes on.
+   */
+  readonly noteCompleted: () => void
 }
 
 /** An effect, or a function from the claim to one. */
@@ -343,7 +350,17 @@ const unguarded = (stores: Stores): Effect.Effect<TrackerService> =>
     })
   )
 
-const unprotectedClaim = (key: Key): HandlerClaim => ({ key, claimId: "unprotected", token: undefined })
+const unprotectedClaim = (key: Key): HandlerClaim => {
+  const claimId = "unprotected"
+  return {
+    key,
+    claimId,
+    token: undefined,
+    ref:
+      key._tag === "Offset" ? { stream: key.stream, claimId } : { namespace: key.namespace ?? "", claimId },
+    noteCompleted: () => {}
+  }
+}
 
 /** The handler, without a claim. */
 export const runUnprotected = <A, E, R>(key: Key, handler: Handler<A, E, R>): Effect.Effect<A, E, R> =>

@@ -3,21 +3,32 @@
  * it is done come to be together, or not at all.
  */
 import type { DatabaseSync } from "node:sqlite"
-import type { InvalidInput, LeaseLost, OffsetRanges, Protocol, StoreError } from "@tidemark/core"
+import type {
+  HandlerClaim,
+  InvalidInput,
+  LeaseLost,
+  OffsetRanges,
+  Protocol,
+  StoreError
+} from "@tidemark/core"
 import { Context, type Duration, type Effect, Schema } from "effect"
 
-/** A claim on positions: names it, and is told what was completed of it. Any `{ stream, claimId }` will do. */
+/** A claim on positions: that of `withClaim`, or `{ stream, claimId }` of one that was asked for. */
 export interface ClaimedOffsets {
   readonly stream: string
   readonly claimId: string
   readonly token?: number | undefined
+  /** Is told what was completed. */
+  readonly noteCompleted?: (ranges: OffsetRanges.OffsetRanges) => void
 }
 
-/** A claim on keys. Any `{ namespace, claimId }` will do. */
+/** A claim on keys: that of `withClaim`, or `{ namespace, claimId }` of one that was asked for. */
 export interface ClaimedKeys {
   readonly namespace: string
   readonly claimId: string
   readonly token?: number | undefined
+  /** Is told what was completed. */
+  readonly noteCompleted?: (keys: ReadonlyArray<string>) => void
 }
 
 export interface CompleteKeysOptions {
@@ -87,12 +98,21 @@ export interface SqliteDatabaseService {
    * `StoreError` and `InvalidInput` as the verbs of a store do. In each case the claim is as it was, and nothing was
    * written, save what `work` itself committed.
    *
+   * In a handler of a `Tracker`, give it the handler's claim, whose key it completes; the tracker then has nothing left to
+   * complete. What the handler does after it is no part of the transaction. A result schema keeps no result then.
+   *
    * @example
    * const sqlite = yield* SqliteDatabase
-   * yield* sqlite.completeWith({ stream, claimId }, OffsetRanges.make(0, 100), (db) =>
-   *   db.prepare("UPDATE account SET balance = balance - ? WHERE id = ?").run(amount, id))
+   * yield* tracker.once(Key.id(order.id), (claim) =>
+   *   sqlite.completeWith(claim, (db) =>
+   *     db.prepare("UPDATE account SET balance = balance - ? WHERE id = ?").run(order.amount, order.account)))
    */
   readonly completeWith: {
+    <A>(
+      claim: HandlerClaim,
+      work: Work<A>,
+      options?: CompleteKeysOptions
+    ): Effect.Effect<A, CompleteWithError>
     <A>(
       claim: ClaimedOffsets,
       ranges: OffsetRanges.OffsetRanges,

@@ -18,6 +18,17 @@ const run = (program: string) => {
   return Effect.promise(() => promisify(execFile)(process.execPath, [...flags, program], { cwd: home }))
 }
 
+it.effect("the README's example of exactly once runs, however often", () =>
+  Effect.gen(function* () {
+    const program = programs[1].replace(
+      '"billing.db"',
+      JSON.stringify(join(yield* temporaryFolder, "billing.db"))
+    )
+    expect((yield* run(program)).stdout).toBe("order-4711 order-4712\n")
+    expect((yield* run(program)).stdout).toBe("order-4711 order-4712\n")
+  })
+)
+
 it.effect("the README's example runs, and finds its key again", () =>
   Effect.gen(function* () {
     const program = programs[0].replace(

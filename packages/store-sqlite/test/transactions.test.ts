@@ -1,7 +1,7 @@
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { describe, expect, it } from "@effect/vitest"
-import { IdempotencyStore, OffsetRanges, OffsetStore } from "@tidemark/core"
+import { type HandlerClaim, IdempotencyStore, Key, OffsetRanges, OffsetStore, Tracker } from "@tidemark/core"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
 import { Effect, type Exit } from "effect"
 import { TestClock } from "effect/testing"
@@ -353,6 +353,67 @@ describe("completeWith", () => {
         yield* sqlite.completeWith(stream, OffsetRanges.of(0), append("b"))
         expect([settled.pollUnsafe()?._tag, released.pollUnsafe()?._tag]).toEqual(["Success", "Success"])
       })
+    )
+  )
+})
+
+describe("completeWith in a Tracker", () => {
+  const withTracker = <A, E>(use: (tracker: Tracker["Service"]) => Effect.Effect<A, E>) =>
+    Effect.flatMap(Tracker.make({ namespace: "orders" }), use)
+
+  it.effect.each([
+    { what: "an id", taken: Key.id("order-1") },
+    { what: "an id of another namespace", taken: Key.id("order-1", { namespace: "others" }) },
+    { what: "a position", taken: Key.offset("orders", 7) }
+  ])("completes $what once, and the tracker finds nothing left to do", ({ taken }) =>
+    withLedger(({ append, ledger, sqlite, offsets, keys }) =>
+      withTracker((tracker) =>
+        Effect.gen(function* () {
+          const once = tracker.once(taken, (claim) => sqlite.completeWith(claim, append("charged")))
+          expect(yield* once).toEqual({ _tag: "Processed", value: "appended charged" })
+          expect(yield* once).toEqual({ _tag: "Duplicate", value: undefined })
+          expect(ledger()).toEqual(["charged"])
+        })
+      ).pipe(Effect.provideService(OffsetStore, offsets), Effect.provideService(IdempotencyStore, keys))
+    )
+  )
+
+  it.effect("is free again, with nothing written, when the function throws", () =>
+    withLedger(({ append, ledger, sqlite, offsets, keys }) =>
+      withTracker((tracker) =>
+        Effect.gen(function* () {
+          const handler = (fail: boolean) => (claim: HandlerClaim) =>
+            sqlite.completeWith(claim, (db) => {
+              append("charged")(db)
+              if (fail) throw new Error("no")
+            })
+          expect(yield* Effect.flip(tracker.once(Key.id("a"), handler(true)))).toMatchObject({
+            reason: "Threw"
+          })
+          expect(ledger()).toEqual([])
+          expect(yield* tracker.once(Key.id("a"), handler(false))).toMatchObject({ _tag: "Processed" })
+          expect(ledger()).toEqual(["charged"])
+        })
+      ).pipe(Effect.provideService(OffsetStore, offsets), Effect.provideService(IdempotencyStore, keys))
+    )
+  )
+
+  it.effect("does each of many once, however many come at the same time, in batches too", () =>
+    withLedger(({ append, ledger, sqlite, offsets, keys }) =>
+      withTracker((tracker) =>
+        Effect.gen(function* () {
+          const ids = Array.from({ length: 60 }, (_, index) => `order-${index % 20}`)
+          const charge = (id: string, claim: HandlerClaim) => sqlite.completeWith(claim, append(id))
+          yield* Effect.forEach(ids, (id) => tracker.once(Key.id(id), (claim) => charge(id, claim)), {
+            concurrency: "unbounded"
+          })
+          expect(ledger().toSorted()).toEqual([...new Set(ids)].toSorted())
+          const more = ids.map((id) => `${id}-again`)
+          const outcomes = yield* tracker.onceAll(more, (id) => Key.id(id), charge, { concurrency: 8 })
+          expect(outcomes.filter(({ _tag }) => _tag === "Processed")).toHaveLength(20)
+          expect(ledger()).toHaveLength(40)
+        })
+      ).pipe(Effect.provideService(OffsetStore, offsets), Effect.provideService(IdempotencyStore, keys))
     )
   )
 })

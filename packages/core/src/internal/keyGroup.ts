@@ -46,6 +46,8 @@ export interface KeyGroup {
     onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
   ) => Effect.Effect<B, F, S>
   readonly release: (claimId: string) => Effect.Effect<void, StoreError | InvalidInput>
+  /** A claim on keys of this group, as the store's verbs name it. */
+  readonly refOf: (claimId: string) => OffsetClaimRef | KeyClaimRef
   /** Succeeds when it is worth asking again for the key, at once; perhaps never. */
   readonly hint: (key: Key) => Effect.Effect<void>
   readonly lease: (
@@ -89,15 +91,18 @@ export class OffsetGroup implements KeyGroup {
     onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
     onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
   ): Effect.Effect<B, F, S> {
-    const ref = { stream: this.stream, claimId }
-    return Effect.matchEffect(this.store.complete(ref, this.rangesOf(keys)), {
+    return Effect.matchEffect(this.store.complete(this.refOf(claimId), this.rangesOf(keys)), {
       onFailure,
       onSuccess: (answer) => onAnswers(offsetAnswers(answer, keys))
     })
   }
 
   release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {
-    return this.store.release({ stream: this.stream, claimId })
+    return this.store.release(this.refOf(claimId))
+  }
+
+  refOf(claimId: string): OffsetClaimRef {
+    return { stream: this.stream, claimId }
   }
 
   hint(): Effect.Effect<void> {
@@ -110,7 +115,7 @@ export class OffsetGroup implements KeyGroup {
     deadline: number,
     lost: () => LeaseLost
   ): Lease<OffsetClaimRef> {
-    return { keeper: this.store.leases, ref: { stream: this.stream, claimId }, leaseMillis, deadline, lost }
+    return { keeper: this.store.leases, ref: this.refOf(claimId), leaseMillis, deadline, lost }
   }
 
   private rangesOf(keys: ReadonlyArray<Key>): OffsetRanges.OffsetRanges {
@@ -199,8 +204,7 @@ export class IdGroup implements KeyGroup {
     onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
   ): Effect.Effect<B, F, S> {
     const items = keys.map((key, index) => ({ key: (key as IdKey).id, result: results?.[index] }))
-    const ref = { namespace: this.namespace, claimId }
-    return Effect.matchEffect(this.store.complete(ref, items, { retentionMillis }), {
+    return Effect.matchEffect(this.store.complete(this.refOf(claimId), items, { retentionMillis }), {
       onFailure,
       // none is invalid: all were claimed
       onSuccess: (answers) => onAnswers(answers as ReadonlyArray<KeyCompleteAnswer>)
@@ -208,7 +212,11 @@ export class IdGroup implements KeyGroup {
   }
 
   release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {
-    return this.store.release({ namespace: this.namespace, claimId })
+    return this.store.release(this.refOf(claimId))
+  }
+
+  refOf(claimId: string): KeyClaimRef {
+    return { namespace: this.namespace, claimId }
   }
 
   hint(key: Key): Effect.Effect<void> {
@@ -216,8 +224,7 @@ export class IdGroup implements KeyGroup {
   }
 
   lease(claimId: string, leaseMillis: number, deadline: number, lost: () => LeaseLost): Lease<KeyClaimRef> {
-    const ref = { namespace: this.namespace, claimId }
-    return { keeper: this.store.leases, ref, leaseMillis, deadline, lost }
+    return { keeper: this.store.leases, ref: this.refOf(claimId), leaseMillis, deadline, lost }
   }
 }
 

@@ -17,6 +17,7 @@ import {
   release,
   type Stores
 } from "./claiming.ts"
+import { GrantedKey } from "./handlerClaim.ts"
 import { type KeyGroup, leaseLost } from "./keyGroup.ts"
 import { onOwnFiber } from "./ownFiber.ts"
 import { decode, encode } from "./results.ts"
@@ -91,40 +92,40 @@ const granted = <A, E, R>(
 ): Effect.Effect<Outcome<A>, E | TrackerError, R> => {
   const { group, key, terms } = call
   const { claimId } = claim
-  const course = new Course<A, E, unknown>(
-    () =>
-      group.lease(claimId, terms.leaseMillis, deadline, () =>
-        leaseLost(key, claimId, token)
-      ) as Lease<unknown>
-  )
-  return Effect.matchCauseEffect(restore(onOwnFiber(run(call, claimId, token), course)), {
+  const given = new GrantedKey(key, claimId, token, group)
+  const course = new Course<A, E, unknown>(() => ({
+    ...(group.lease(claimId, terms.leaseMillis, deadline, () =>
+      leaseLost(key, claimId, token)
+    ) as Lease<unknown>),
+    isSettled: () => given.isCompleted
+  }))
+  return Effect.matchCauseEffect(restore(onOwnFiber(run(call, given), course)), {
     onFailure: (cause) => {
       const { exit } = course
       // interrupted, and come to its end all the same: it has taken effect
       const left =
         exit !== undefined && Exit.isSuccess(exit)
-          ? completeUnheard(claim, settle(call, claim, token, exit.value))
-          : release(claim)
+          ? completeUnheard(claim, settle(call, claim, given, exit.value))
+          : given.isCompleted
+            ? Effect.void
+            : release(claim)
       return Effect.andThen(left, Effect.failCause(cause))
     },
-    onSuccess: (value) => settle(call, claim, token, value)
+    onSuccess: (value) => settle(call, claim, given, value)
   })
 }
 
-const run = <A, E, R>(
-  { handler, key }: Call<A, E, R>,
-  claimId: string,
-  token: number | undefined
-): Effect.Effect<A, E, R> =>
-  Effect.isEffect(handler) ? handler : Effect.suspend(() => handler({ key, claimId, token }))
+const run = <A, E, R>({ handler }: Call<A, E, R>, given: GrantedKey): Effect.Effect<A, E, R> =>
+  Effect.isEffect(handler) ? handler : Effect.suspend(() => handler(given))
 
-/** Marks the key, with the result where one is kept. */
+/** Marks the key, with the result where one is kept; unless that was done in the handler. */
 const settle = <A, E, R>(
   { key, keys, result }: Call<A, E, R>,
   claim: Claim,
-  token: number,
+  given: GrantedKey,
   value: A
 ): Effect.Effect<Outcome<A>, StoreError | InvalidInput | LeaseLost> => {
+  if (given.isCompleted) return Effect.succeed({ _tag: "Processed", value })
   const encoded = result === undefined ? undefined : encode(result, value)
   const results = encoded === undefined ? undefined : [encoded.text]
   return complete<Outcome<A>, StoreError | InvalidInput | LeaseLost, never>(
@@ -132,7 +133,7 @@ const settle = <A, E, R>(
     keys,
     results,
     (isOurs) => {
-      if (!isOurs(0)) return Effect.fail(leaseLost(key, claim.claimId, token))
+      if (!isOurs(0)) return Effect.fail(leaseLost(key, claim.claimId, given.token))
       return encoded?.error === undefined
         ? Effect.succeed({ _tag: "Processed", value })
         : Effect.fail(encoded.error)
@@ -153,7 +154,7 @@ const unprotected = <A, E, R>(call: Call<A, E, R>, cause: StoreError): Effect.Ef
     `tidemark: ${format(call.key)} runs unprotected, the store failed: ${cause.message}`
   ).pipe(
     Effect.andThen(Metric.update(Metrics.unprotectedRuns, 1)),
-    Effect.andThen(run(call, "unprotected", undefined)),
+    Effect.andThen(run(call, new GrantedKey(call.key, "unprotected", undefined, call.group))),
     Effect.map((value) => ({ _tag: "Processed", value }))
   )
 

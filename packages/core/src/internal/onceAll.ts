@@ -15,6 +15,7 @@ import * as Metrics from "../Metrics.ts"
 import { monotonicMillis, untilWorthAsking } from "../Patience.ts"
 import type { Failed, HandlerClaim, Outcome, Terms, TrackerError } from "../Tracker.ts"
 import { ask, type Claim, complete, completeUnheard, type Restore, release, type Stores } from "./claiming.ts"
+import { GrantedKey } from "./handlerClaim.ts"
 import {
   checkIdKey,
   checkOffsetKey,
@@ -172,7 +173,9 @@ class Share {
   /** Places in the batch. */
   readonly indexes: Array<number> = []
   readonly tokens: Array<number | undefined> = []
-  /** Positions whose handlers have succeeded. */
+  /** What handlers were given. */
+  private readonly given: Array<GrantedKey> = []
+  /** Positions whose handlers have succeeded, and whose keys are to be completed. */
   readonly ran: Array<number> = []
   /** Their values as text for the store, by position. */
   readonly texts: Array<string | undefined> = []
@@ -184,7 +187,22 @@ class Share {
   }
 
   handlerClaim(key: Key, position: number): HandlerClaim {
-    return { key, claimId: this.claim.claimId, token: this.tokens[position] }
+    const { claimId, group } = this.claim
+    const given = new GrantedKey(key, claimId, this.tokens[position], group)
+    this.given[position] = given
+    return given
+  }
+
+  /** Whether the handler saw to it itself that its key is completed. */
+  isCompleted(position: number): boolean {
+    return this.given[position]?.isCompleted === true
+  }
+
+  get isSettled(): boolean {
+    return (
+      this.given.length === this.indexes.length &&
+      this.indexes.every((_, position) => this.isCompleted(position))
+    )
   }
 }
 
@@ -288,12 +306,12 @@ const runGranted = <T, A, E, R>(
   restore: Restore
 ): Effect.Effect<void, StoreFailure, R> => {
   const { claim } = share
-  const course = new Course<void, never, unknown>(
-    () =>
-      claim.group.lease(claim.claimId, batch.terms.leaseMillis, deadline, () =>
-        leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokens[0])
-      ) as Lease<unknown>
-  )
+  const course = new Course<void, never, unknown>(() => ({
+    ...(claim.group.lease(claim.claimId, batch.terms.leaseMillis, deadline, () =>
+      leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokens[0])
+    ) as Lease<unknown>),
+    isSettled: () => share.isSettled
+  }))
   const running = restore(onOwnFiber(runHandlers(batch, share, course), course))
   return Effect.matchCauseEffect(running, {
     onSuccess: () => settle(batch, share),
@@ -375,10 +393,15 @@ const runConcurrently = <T, A, E, R>(
 
 const noteSuccess = <T, A, E, R>(
   { outcomes, result }: Batch<T, A, E, R>,
-  { indexes, ran, texts }: Share,
+  share: Share,
   position: number,
   value: A
 ): void => {
+  const { indexes, ran, texts } = share
+  if (share.isCompleted(position)) {
+    outcomes[indexes[position]] = { _tag: "Processed", value }
+    return
+  }
   ran.push(position)
   const encoded = result === undefined ? undefined : encode(result, value)
   if (encoded !== undefined) texts[position] = encoded.text

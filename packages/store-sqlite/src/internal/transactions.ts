@@ -1,7 +1,9 @@
 /** The user's functions in transactions, together with the mark that a claim is done. */
 import type { DatabaseSync } from "node:sqlite"
 import {
+  type HandlerClaim,
   InvalidInput,
+  type KeyClaimRef,
   LeaseLost,
   OffsetRanges,
   Policies,
@@ -100,10 +102,11 @@ const checkRanges = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefine
 const onOffsets =
   (store: Store) =>
   <A>(
-    { stream, claimId, token = 0 }: ClaimedOffsets,
+    claim: ClaimedOffsets,
     ranges: OffsetRanges.OffsetRanges,
     work: Work<A>
   ): Effect.Effect<A, CompleteWithError> => {
+    const { stream, claimId, token = 0 } = claim
     const bad = checkRanges(ranges)
     if (bad !== undefined) return Effect.fail(bad)
     const what = `${ranges} of stream ${stream}`
@@ -123,17 +126,22 @@ const onOffsets =
       },
       blamed
     )
-    return Effect.tap(completed, () => Effect.sync(() => wakeStream(store, stream)))
+    return Effect.map(completed, (value) => {
+      claim.noteCompleted?.(ranges)
+      wakeStream(store, stream)
+      return value
+    })
   }
 
 const onKeys =
   (store: Store, defaultRetentionMillis: number) =>
   <A>(
-    { namespace, claimId, token = 0 }: ClaimedKeys,
+    claim: ClaimedKeys,
     keys: ReadonlyArray<string | Protocol.KeyCompletion>,
     work: Work<A>,
     options: CompleteKeysOptions = {}
   ): Effect.Effect<A, CompleteWithError> => {
+    const { namespace, claimId, token = 0 } = claim
     const items = keys.map((key) => (typeof key === "string" ? { key } : key))
     const retention = Policies.duration("retention", options.retention ?? defaultRetentionMillis)
     if (typeof retention !== "number") return Effect.fail(retention)
@@ -157,7 +165,11 @@ const onKeys =
       blamed
     )
     const names = items.map(({ key }) => key)
-    return Effect.tap(completed, () => Effect.sync(() => wakeKeys(store, namespace, names)))
+    return Effect.map(completed, (value) => {
+      claim.noteCompleted?.(names)
+      wakeKeys(store, namespace, names)
+      return value
+    })
   }
 
 /** The functions of the service that work in transactions. */
@@ -167,15 +179,28 @@ export const transactions = (
 ): Pick<SqliteDatabaseService, "completeWith" | "transaction"> => {
   const offsets = onOffsets(store)
   const keys = onKeys(store, retentionMillis)
-  const completeWith = <A>(
-    claim: ClaimedOffsets | ClaimedKeys,
-    items: OffsetRanges.OffsetRanges | ReadonlyArray<string | Protocol.KeyCompletion>,
-    work: Work<A>,
-    options?: CompleteKeysOptions
-  ): Effect.Effect<A, CompleteWithError> =>
-    "stream" in claim
-      ? offsets(claim, items as OffsetRanges.OffsetRanges, work)
-      : keys(claim, items as ReadonlyArray<string | Protocol.KeyCompletion>, work, options)
+  function completeWith<A>(
+    claim: HandlerClaim | ClaimedOffsets | ClaimedKeys,
+    ...rest: ReadonlyArray<unknown>
+  ): Effect.Effect<A, CompleteWithError> {
+    if ("key" in claim) {
+      const [work, options] = rest as [Work<A>, CompleteKeysOptions?]
+      const { key, ref, token, noteCompleted } = claim
+      return key._tag === "Offset"
+        ? offsets(
+            { stream: key.stream, claimId: ref.claimId, token, noteCompleted },
+            OffsetRanges.of(key.offset),
+            work
+          )
+        : keys({ ...(ref as KeyClaimRef), token, noteCompleted }, [key.id], work, options)
+    }
+    return "stream" in claim
+      ? offsets(claim, ...(rest as [OffsetRanges.OffsetRanges, Work<A>]))
+      : keys(
+          claim,
+          ...(rest as [ReadonlyArray<string | Protocol.KeyCompletion>, Work<A>, CompleteKeysOptions?])
+        )
+  }
   return {
     completeWith,
     transaction: (work) =>
