@@ -1,6 +1,6 @@
 import { IdempotencyStore, OffsetStore } from "@tidemark/core"
 import { KafkaClient, type KafkaRecord } from "@tidemark/kafka"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { expect } from "vitest"
 import { isDone, Ledger, messages, onEveryCluster, start, until } from "./consumers.ts"
 
@@ -47,7 +47,14 @@ await onEveryCluster(
       const atWork = new Set<string>()
       const mortal = yield* mortalStore
       const { client: doomed, cut } = yield* cluster.connect
-      yield* client.produce(messages(cluster.topic, 3_000))
+      let produced = 0
+      const produce = (count: number) =>
+        Effect.suspend(() => {
+          const batch = messages(cluster.topic, count, produced)
+          produced += count
+          return client.produce(batch)
+        })
+      yield* produce(1_000)
       const handler =
         (isDead: () => boolean) =>
         (record: KafkaRecord): Effect.Effect<void> =>
@@ -66,21 +73,33 @@ await onEveryCluster(
         OffsetStore,
         mortal.service
       )
+      // Whoever joins first may have done all that there was before the other has joined: so more keeps coming.
+      let enough = false
+      const feed = Effect.gen(function* () {
+        while (!enough) {
+          yield* produce(200)
+          yield* Effect.sleep(50)
+        }
+      })
+      const feeding = yield* Effect.forkScoped(feed)
       yield* until(
         "both at work",
-        () => victim.status().counters.processed > 200 && survivor.status().running > 0
+        () => victim.status().counters.processed > 200 && survivor.status().running > 0,
+        () => [victim.status(), survivor.status()]
       )
       const unsettled = victim.status()
       mortal.kill()
       cut()
       for (const value of ledger.times.keys()) atWork.add(value)
+      enough = true
+      yield* Fiber.join(feeding)
       yield* until(
         "all done",
-        () => ledger.times.size === 3_000 && isDone([survivor]),
-        () => survivor.status()
+        () => ledger.times.size === produced && isDone([survivor]),
+        () => [produced, ledger.times.size, survivor.status()]
       )
 
-      expect(ledger.times.size).toBe(3_000)
+      expect(ledger.times.size).toBe(produced)
       ledger.expectInOrder()
       // the crash fell between the effect and the mark
       const most = unsettled.partitions.reduce((sum, { unfinished }) => sum + unfinished, 0)

@@ -117,6 +117,22 @@ export const startAll = (
   member.resume(partitions)
 }
 
+/**
+ * Reads all that the member has, from the beginning, and goes on after each join: on a machine that is slow enough the
+ * group throws a member out, which joins again, and everything is paused then.
+ */
+const readAll = (member: GroupMember, probe: Probe): void => {
+  const go = (): void => {
+    for (const place of probe.assigned) {
+      const last = probe.batches.findLast((batch) => batch.partition === place.partition)
+      member.seek(place, last?.nextOffset ?? 0)
+    }
+    member.resume(probe.assigned)
+  }
+  probe.react.onAssignment = go
+  go()
+}
+
 const topicWith = Effect.fnUntraced(function* (partitions: number, values: ReadonlyArray<string> = []) {
   const client = yield* KafkaClient
   const topic = uniqueName("topic")
@@ -283,16 +299,20 @@ export const kafkaClientSuite = <E>(name: string, layer: Layer.Layer<KafkaClient
       Effect.gen(function* () {
         const { client, topic, groupId } = yield* topicWith(4)
         yield* client.produce(
-          range(0, 40).map((index) => ({ topic, key: `key ${index % 8}`, value: "keyed" }))
+          range(0, 40).map((index) => ({ topic, key: `key ${index % 8}`, value: `keyed ${index}` }))
         )
-        yield* client.produce(range(0, 40).map(() => ({ topic, value: "keyless" })))
+        yield* client.produce(range(0, 40).map((index) => ({ topic, value: `keyless ${index}` })))
         const { member, probe } = yield* enter(client, groupId, [topic])
-        startAll(member, probe.assigned)
-        yield* until("all records", () => probe.count === 80)
+        readAll(member, probe)
+        // Values, not records: a producer sends a request again that a new partition's leader has refused in part.
+        const values = (partition: number) =>
+          new Set(probe.records(partition).map(({ value }) => String(value)))
+        const received = () => new Set(range(0, 4).flatMap((partition) => [...values(partition)]))
+        yield* until("all records", () => received().size === 80)
         const partitionsByKey = new Map<string, Set<number>>()
         for (const partition of range(0, 4)) {
-          const keyless = probe.records(partition).filter((record) => record.key === undefined)
-          expect(keyless.length).toBe(10)
+          const keyless = [...values(partition)].filter((value) => value.startsWith("keyless"))
+          expect(keyless.length).toBeGreaterThanOrEqual(10)
           for (const { key } of probe.records(partition))
             if (key)
               partitionsByKey.set(String(key), (partitionsByKey.get(String(key)) ?? new Set()).add(partition))
