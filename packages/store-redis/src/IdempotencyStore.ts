@@ -1,9 +1,9 @@
-/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/shard.lua. */
+/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/shard.lua and done.lua. */
 import { Coalescing, IdempotencyStore, type Protocol, type StoreError } from "@tidemark/core"
 import { Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./internal/Connection.ts"
 import { storeName } from "./internal/errors.ts"
-import { encodeHash, type HashSecret, hash32 } from "./internal/keyHash.ts"
+import { Packer, packedKey } from "./internal/Packer.ts"
 import { keyScripts, type Script } from "./internal/scripts.ts"
 import type { Waiters } from "./internal/Waiters.ts"
 import { hashTag, wholeMillis } from "./internal/wire.ts"
@@ -11,14 +11,13 @@ import { hashTag, wholeMillis } from "./internal/wire.ts"
 /** One of the requests that a script takes several of. */
 interface Request {
   readonly namespace: string
-  readonly args: ReadonlyArray<string>
   readonly size: number
+  readonly pack: (packer: Packer) => void
 }
 
 export interface KeyStoreOptions {
   readonly prefix: string
   readonly retentionMillis: number
-  readonly secret: HashSecret
 }
 
 const mostItems = 1_000
@@ -77,9 +76,20 @@ const toStatuses = ([codes, more]: [string, Array<unknown>]): ReadonlyArray<Prot
   })
 }
 
-/** Values of items as JSON; "" where none has one. */
-const optionalTexts = (values: ReadonlyArray<string | undefined>): string =>
-  values.every((value) => value === undefined) ? "" : JSON.stringify(values)
+/** Texts of items, with nil where one has none; "" where none has one. */
+const packOptional = (packer: Packer, texts: ReadonlyArray<string | undefined>): void => {
+  if (texts.every((text) => text === undefined)) {
+    packer.text("")
+    return
+  }
+  packer.wrap(() => {
+    packer.array(texts.length)
+    for (const text of texts) {
+      if (text === undefined) packer.nil()
+      else packer.text(text)
+    }
+  })
+}
 
 const inParts = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   items.length <= mostItems
@@ -94,86 +104,77 @@ const keysOf = (items: ReadonlyArray<{ readonly key: string }>): ReadonlyArray<s
 /** The service on a connection. */
 export const make = (connection: Connection, waiters: Waiters, options: KeyStoreOptions) =>
   Effect.gen(function* () {
-    const { prefix, retentionMillis, secret } = options
+    const { prefix, retentionMillis } = options
+    const packer = new Packer()
     const baseOf = (namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
-    const hashesOf = (keys: ReadonlyArray<string>): string => {
-      let hashes = ""
-      for (const key of keys) hashes += encodeHash(hash32(key, secret))
-      return hashes
-    }
-
     /** Concurrent calls for one namespace go in one script; a lone one goes at once. */
-    const gathered = (verb: string, script: Script) =>
+    const gathered = (verb: string, script: Script, valuesOfRequest: number) =>
       Effect.map(
         Coalescing.make<Request, unknown, StoreError>({
           maxItems: mostItems,
           sizeOf: ({ size }) => size,
           laneOf: ({ namespace }) => namespace,
-          run: (requests) =>
-            Effect.map(
-              connection.write(
-                verb,
-                script,
-                baseOf(requests[0].namespace),
-                requests.flatMap(({ args }) => args)
-              ),
+          run: (requests) => {
+            packer.array(requests.length * valuesOfRequest)
+            for (const request of requests) request.pack(packer)
+            return Effect.map(
+              connection.write(verb, script, baseOf(requests[0].namespace), [packer.take()]),
               (replies) =>
                 requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
             )
+          }
         }),
         (ask) => (request: Request) => connection.withinTimeout(verb, ask(request))
       )
 
-    const claim = yield* gathered("claim", keyScripts.claim)
-    const complete = yield* gathered("complete", keyScripts.complete)
-    const release = yield* gathered("release", keyScripts.release)
-    const renew = yield* gathered("renew", keyScripts.renew)
+    const claim = yield* gathered("claim", keyScripts.claim, 5)
+    const complete = yield* gathered("complete", keyScripts.complete, 4)
+    const release = yield* gathered("release", keyScripts.release, 2)
+    const renew = yield* gathered("renew", keyScripts.renew, 2)
 
     return yield* IdempotencyStore.make({
       name: storeName,
       durable: true,
       retentionMillis,
-      claim: (namespace, items, { claimId, owner, leaseMillis }) => {
-        const keys = keysOf(items)
-        return Effect.map(
+      claim: (namespace, items, { claimId, owner, leaseMillis }) =>
+        Effect.map(
           claim({
             namespace,
-            args: [
-              claimId,
-              owner,
-              wholeMillis(leaseMillis),
-              JSON.stringify(keys),
-              optionalTexts(items.map(({ fingerprint }) => fingerprint)),
-              hashesOf(keys)
-            ],
-            size: items.length
+            size: items.length,
+            pack: (packer) => {
+              packer.text(claimId).text(owner).text(wholeMillis(leaseMillis))
+              packer.wrap(() => packer.keys(keysOf(items)))
+              packOptional(
+                packer,
+                items.map(({ fingerprint }) => fingerprint)
+              )
+            }
           }),
           (reply) => {
             const answers = toClaimAnswers(reply as ClaimReply, items.length)
             if (answers?.some(({ _tag }) => _tag === "InFlight")) waiters.listen()
             return answers
           }
-        )
-      },
+        ),
       complete: ({ namespace, claimId }, items, retention) =>
         Effect.map(
-          Effect.forEach(inParts(items), (part) => {
-            const keys = keysOf(part)
-            return Effect.map(
+          Effect.forEach(inParts(items), (part) =>
+            Effect.map(
               complete({
                 namespace,
-                args: [
-                  claimId,
-                  wholeMillis(retention),
-                  JSON.stringify(keys),
-                  optionalTexts(part.map(({ result }) => result)),
-                  hashesOf(keys)
-                ],
-                size: part.length
+                size: part.length,
+                pack: (packer) => {
+                  packer.text(claimId).text(wholeMillis(retention))
+                  packer.wrap(() => packer.keys(keysOf(part)))
+                  packOptional(
+                    packer,
+                    part.map(({ result }) => result)
+                  )
+                }
               }),
               (codes) => toCompleteAnswers(codes as string, part.length)
             )
-          }),
+          ),
           (answers) => (answers.length === 1 ? answers[0] : answers.flat())
         ),
       release: ({ namespace, claimId }, keys) =>
@@ -182,8 +183,12 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
           (part) =>
             release({
               namespace,
-              args: [claimId, part === undefined ? "" : JSON.stringify(part)],
-              size: part?.length ?? 1
+              size: part?.length ?? 1,
+              pack: (packer) => {
+                packer.text(claimId)
+                if (part === undefined) packer.text("")
+                else packer.wrap(() => packer.keys(part))
+              }
             }),
           { discard: true }
         ),
@@ -193,7 +198,11 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
           Effect.forEach(
             claims,
             ({ namespace, claimId, leaseMillis }) =>
-              renew({ namespace, args: [claimId, wholeMillis(leaseMillis)], size: 1 }),
+              renew({
+                namespace,
+                size: 1,
+                pack: (packer) => packer.text(claimId).text(wholeMillis(leaseMillis))
+              }),
             { concurrency: "unbounded" }
           ),
           (untils) => untils.map((until) => (until === 0 ? undefined : (until as number)))
@@ -202,10 +211,7 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
         Effect.map(
           Effect.forEach(inParts(keys), (part) =>
             Effect.map(
-              connection.read("lookup", keyScripts.lookup, baseOf(namespace), [
-                JSON.stringify(part),
-                hashesOf(part)
-              ]),
+              connection.read("lookup", keyScripts.lookup, baseOf(namespace), [packer.keys(part).take()]),
               (reply) => toStatuses(reply as [string, Array<unknown>])
             )
           ),
@@ -214,13 +220,10 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
       forget: (namespace, keys) =>
         Effect.map(
           Effect.forEach(inParts(keys), (part) =>
-            connection.write("forget", keyScripts.forget, baseOf(namespace), [
-              JSON.stringify(part),
-              hashesOf(part)
-            ])
+            connection.write("forget", keyScripts.forget, baseOf(namespace), [packer.keys(part).take()])
           ),
           (known) => (known as Array<number>).reduce((sum, count) => sum + count, 0)
         ),
-      awaitSettled: (namespace, key) => waiters.wait(baseOf(namespace) + key)
+      awaitSettled: (namespace, key) => waiters.wait(baseOf(namespace), packedKey(key))
     })
   }) satisfies Effect.Effect<unknown, never, Scope.Scope>

@@ -70,15 +70,12 @@ const services = (client: Client, settings: Settings) =>
   Effect.gen(function* () {
     const connection = new Connection(client, settings)
     yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
-    const secret = yield* start(connection, settings)
+    yield* start(connection, settings)
     const waiters = new Waiters(client, `${settings.prefix}:wake`)
     yield* Effect.addFinalizer(() => Effect.sync(() => waiters.close()))
     const { prefix, retentionMillis } = settings
     return Context.make(OffsetStore, yield* Offsets.make(connection, waiters, prefix)).pipe(
-      Context.add(
-        IdempotencyStore,
-        yield* Keys.make(connection, waiters, { prefix, retentionMillis, secret })
-      )
+      Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, { prefix, retentionMillis }))
     )
   })
 

@@ -11,6 +11,9 @@ import type { Client } from "./Connection.ts"
 const remembersMillis = 1_000
 const remembersAtMost = 1_000
 
+/** Names may hold any bytes. */
+const asName = (bytes: Buffer): string => bytes.toString("latin1")
+
 export class Waiters {
   private readonly wakeups = new Wakeups()
   /** Names that messages came for while nobody waited, and when. */
@@ -36,7 +39,7 @@ export class Waiters {
     this.subscriber = subscriber
     // what is wrong with the connection, the calls tell
     subscriber.on("error", () => {})
-    subscriber.on("message", (_channel: string, name: string) => this.noteMessage(name))
+    subscriber.on("messageBuffer", (_channel: Buffer, name: Buffer) => this.noteMessage(asName(name)))
     const subscribe = (): void => {
       subscriber.subscribe(this.channel).catch(() => {})
     }
@@ -45,8 +48,10 @@ export class Waiters {
     if (subscriber.status === "wait") subscriber.connect().catch(() => {})
   }
 
-  wait(name: string): Effect.Effect<void> {
+  /** For a message about `base` (a stream, a namespace), and a packed key of it. */
+  wait(base: string, key?: Buffer): Effect.Effect<void> {
     return Effect.suspend(() => {
+      const name = asName(key === undefined ? Buffer.from(base) : Buffer.concat([Buffer.from(base), key]))
       this.listen()
       return this.wakeups.wait(name, () => this.cameEarly(name))
     })

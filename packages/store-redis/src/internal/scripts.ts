@@ -22,7 +22,7 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 const common = [lua("lib/time"), lua("lib/format")]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
 const shard = [...common, lua("lib/shard")]
-const buckets = [...shard, lua("lib/buckets")]
+const keys = [...shard, lua("lib/done")]
 
 export const offsetScripts = {
   claim: script(...stream, lua("offsets/claim")),
@@ -37,12 +37,12 @@ export const offsetScripts = {
 }
 
 export const keyScripts = {
-  claim: script(...buckets, lua("keys/claim")),
-  complete: script(...buckets, lua("lib/growth"), lua("keys/complete")),
+  claim: script(...keys, lua("keys/claim")),
+  complete: script(...keys, lua("keys/complete")),
   release: script(...shard, lua("keys/release")),
   renew: script(...shard, lua("keys/renew")),
-  lookup: script(...buckets, lua("keys/lookup")),
-  forget: script(...buckets, lua("keys/forget"))
+  lookup: script(...keys, lua("keys/lookup")),
+  forget: script(...keys, lua("keys/forget"))
 }
 
 export const startScripts = {

@@ -5,7 +5,6 @@ import { Effect } from "effect"
 import { Cluster, type Redis } from "ioredis"
 import type { Connection } from "./Connection.ts"
 import { failure, fromRedis, wrongVersion } from "./errors.ts"
-import type { HashSecret } from "./keyHash.ts"
 import type { Settings } from "./options.ts"
 import { startScripts } from "./scripts.ts"
 
@@ -82,20 +81,14 @@ const checkRights = (connection: Connection, prefix: string) =>
     }
   )
 
-/** The secret that all who share the prefix hash keys with. */
-const openPrefix = (connection: Connection, prefix: string): Effect.Effect<HashSecret, StoreError> =>
-  Effect.flatMap(
-    connection.write(verb, startScripts.open, `${prefix}:{format}`, [format, randomBytes(8).toString("hex")]),
-    (reply) => {
-      const [version, secret] = reply as [string, string]
-      if (version !== format) return Effect.fail(wrongVersion(verb, version))
-      const bytes = Buffer.from(secret, "hex")
-      return Effect.succeed([bytes.readInt32LE(0), bytes.readInt32LE(4)] as const)
-    }
+/** What all who share a prefix must agree on. */
+const checkFormat = (connection: Connection, prefix: string): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(connection.write(verb, startScripts.open, `${prefix}:{format}`, [format]), (version) =>
+    version === format ? Effect.void : Effect.fail(wrongVersion(verb, String(version)))
   )
 
-/** Checks the server, each node of a cluster, and our rights; agrees on the format and on the secret of hashes. */
-export const start = (connection: Connection, settings: Settings): Effect.Effect<HashSecret, StoreError> =>
+/** Checks the server, each node of a cluster, our rights, and the format of what is there. */
+export const start = (connection: Connection, settings: Settings): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const { client } = connection
     // waits for the connection
@@ -103,5 +96,5 @@ export const start = (connection: Connection, settings: Settings): Effect.Effect
     const nodes = client instanceof Cluster ? client.nodes("master") : [client]
     for (const node of nodes) yield* checkNode(connection, node, settings.acceptEviction)
     yield* checkRights(connection, settings.prefix)
-    return yield* openPrefix(connection, settings.prefix)
+    yield* checkFormat(connection, settings.prefix)
   })

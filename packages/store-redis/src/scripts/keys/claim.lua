@@ -1,55 +1,42 @@
--- Claims keys: for each request a claim id, an owner, a lease, the keys and their fingerprints (JSON; '' where none has
--- one) and the keys' hashes. Answers for each: 0 where the id is in use for other keys; else {codes, token, until, more},
--- a code for each key, '' where all were granted:
+-- Claims keys. ARGV[1] is an array (msgpack) with, for each request: a claim id, an owner, a lease, the keys (an array), and
+-- their fingerprints (an array with nil where there is none; '' where no key has one). Answers for each: 0 where the id is
+-- in use for other keys; else {codes, token, until, more}, a code for each key, '' where all were granted:
 --   g granted   c completed   r completed, with a result (in `more`)
 --   h held by another (in `more`: until, owner)   m mismatch (in `more`: the fingerprint that is stored)
+local arguments = cmsgpack.unpack(ARGV[1])
 local requests = {}
-local all_keys, all_numbers = {}, {}
-for at = 1, #ARGV, 6 do
-  local request = {
-    id = ARGV[at],
-    owner = ARGV[at + 1],
-    lease = tonumber(ARGV[at + 2]),
-    keys_text = ARGV[at + 3],
-    prints_text = ARGV[at + 4],
-    keys = cjson.decode(ARGV[at + 3]),
-    prints = ARGV[at + 4] == '' and {} or cjson.decode(ARGV[at + 4]),
-    hashes = ARGV[at + 5]
+local all_keys = {}
+for at = 1, #arguments, 5 do
+  local keys = cmsgpack.unpack(arguments[at + 3])
+  local prints_text = arguments[at + 4]
+  requests[#requests + 1] = {
+    id = arguments[at],
+    owner = arguments[at + 1],
+    lease = tonumber(arguments[at + 2]),
+    keys_text = arguments[at + 3],
+    prints_text = prints_text,
+    keys = keys,
+    prints = prints_text ~= '' and cmsgpack.unpack(prints_text) or {}
   }
-  requests[#requests + 1] = request
-  for _, key in ipairs(request.keys) do all_keys[#all_keys + 1] = key end
+  if #arguments == 5 then
+    all_keys = keys
+  else
+    for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
+  end
 end
 read_held(all_keys)
-for _, request in ipairs(requests) do request.numbers = buckets_of(request.hashes) end
+read_done(all_keys)
 
-local function print_of(request, index)
-  local print = request.prints[index]
-  return print ~= cjson.null and print or nil
-end
-
-local function held_answer(request, index, more, stored, till, owner)
-  local print = print_of(request, index)
-  if print and stored and stored ~= print then
-    more[#more + 1] = stored
-    return 'm'
-  end
-  more[#more + 1] = till
-  more[#more + 1] = owner
-  return 'h'
-end
-
--- Why a key can't be had; nil where it can.
-local function refusal(request, index, more)
-  local key, number = request.keys[index], request.numbers[index]
-  local till, rest = completed(number, key)
-  if till then
-    local print = print_of(request, index)
-    local stored = print and print_in(rest)
+-- Why a key can't be had; nil where it can, with the claim whose lease on it is over.
+local function refusal(key, print, more)
+  local value = done[key]
+  if value then
+    local stored = print and print_in(value)
     if stored and stored ~= print then
       more[#more + 1] = stored
       return 'm'
     end
-    local result = result_in(key, rest)
+    local result = result_in(value)
     if not result then return 'c' end
     more[#more + 1] = result
     return 'r'
@@ -57,7 +44,14 @@ local function refusal(request, index, more)
   local holder = holder_of(key)
   if not holder or now >= holder.till then return nil, holder end
   if byte(held[key], -1) ~= 251 then set_held(key, held[key] .. '\251') end
-  return held_answer(request, index, more, held_print(key), holder.till, holder.owner)
+  local stored = print and held_print(key)
+  if stored and stored ~= print then
+    more[#more + 1] = stored
+    return 'm'
+  end
+  more[#more + 1] = holder.till
+  more[#more + 1] = holder.owner
+  return 'h'
 end
 
 local function answer_again(request, claim)
@@ -70,7 +64,7 @@ local function answer_again(request, claim)
     else
       all = false
       -- what this claim did not get, or gave back, it never gets later: its token may be too old by now
-      code = refusal(request, index, more)
+      code = refusal(key, request.prints[index], more)
       if not code then
         more[#more + 1] = now
         more[#more + 1] = claim.owner
@@ -98,16 +92,17 @@ local function answer_new(request)
     prints = request.prints_text,
     count = 0
   }
-  claim.mark = claim.id .. '\255' .. digits(claim.token)
+  claim.mark = mark_of(claim)
   claims[claim.id] = claim
+  local mark, prints = claim.mark, request.prints
   local codes, more = {}, {}
-  local has_prints = request.prints_text ~= ''
   for index, key in ipairs(request.keys) do
-    local code, over = refusal(request, index, more)
+    local print = prints[index]
+    local code, over
+    if done[key] or held[key] then code, over = refusal(key, print, more) end
     if not code then
-      if over then let_go(over) end
-      local print = has_prints and print_of(request, index)
-      set_held(key, print and claim.mark .. '\252' .. print or claim.mark)
+      if over then let_go(over, 1) end
+      set_held(key, print and mark .. '\252' .. print or mark)
       claim.count = claim.count + 1
       code = 'g'
     end
@@ -119,7 +114,6 @@ local function answer_new(request)
   end
   granted_any = true
   token = claim.token
-  changed_meta.t = token
   change_claim(claim)
   return { claim.count == #codes and '' or table.concat(codes), claim.token, claim.till, more }
 end
@@ -136,8 +130,10 @@ for index, request in ipairs(requests) do
   end
 end
 
-if not granted_any then write_though_full(held_key) end
+-- a refusal needs no memory, a grant does: it comes first, so that nothing is written where there is none
+if granted_any then set_meta('t', token) else write_though_full(held_key) end
 save_held()
 save_claims()
+unlink_forgotten()
 save_meta()
 return answers

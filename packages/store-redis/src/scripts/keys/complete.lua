@@ -1,57 +1,76 @@
--- Settles as done: for each request a claim id, a retention, the keys and their results (JSON; '' where none has one) and
--- the keys' hashes. Answers for each a code for each key, '' where all were completed now:
+-- Settles as done. ARGV[1] is an array (msgpack) with, for each request: a claim id, a retention, the keys (an array), and
+-- their results (an array with nil where there is none; '' where no key has one). Answers for each a code for each key,
+-- '' where all were completed now:
 --   c completed   a completed already   l lease lost
+local arguments = cmsgpack.unpack(ARGV[1])
 local requests = {}
 local all_keys = {}
-for at = 1, #ARGV, 5 do
-  local request = {
-    id = ARGV[at],
-    retention = tonumber(ARGV[at + 1]),
-    keys = cjson.decode(ARGV[at + 2]),
-    results = ARGV[at + 3] == '' and {} or cjson.decode(ARGV[at + 3]),
-    hashes = ARGV[at + 4]
+for at = 1, #arguments, 4 do
+  local keys = cmsgpack.unpack(arguments[at + 2])
+  local results_text = arguments[at + 3]
+  requests[#requests + 1] = {
+    id = arguments[at],
+    retention = tonumber(arguments[at + 1]),
+    keys = keys,
+    results = results_text ~= '' and cmsgpack.unpack(results_text) or {}
   }
-  requests[#requests + 1] = request
-  for _, key in ipairs(request.keys) do all_keys[#all_keys + 1] = key end
+  if #arguments == 4 then
+    all_keys = keys
+  else
+    for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
+  end
 end
 read_held(all_keys)
-for _, request in ipairs(requests) do request.numbers = buckets_of(request.hashes) end
 
-local touched = {}
-local latest, longest = 0, 0
+-- Only keys that are not ours can be completed already.
+local others = {}
+for _, request in ipairs(requests) do
+  local claim = claim_of(request.id)
+  for _, key in ipairs(request.keys) do
+    if not claim or not is_held_by(key, claim) then others[#others + 1] = key end
+  end
+end
+if others[1] then read_done(others) end
+
+local saved = {}
 local answers = {}
 for answer, request in ipairs(requests) do
   local claim = claim_of(request.id)
+  local mark = claim and claim.mark
   local till = now + request.retention
-  local expiry = encode_digits(till, 7)
-  local codes = {}
-  local all = true
+  local expiry = encode_expiry(till)
+  local results = request.results
+  local codes, fields = {}, {}
+  local count = 0
   for index, key in ipairs(request.keys) do
-    local number = request.numbers[index]
-    if claim and is_held_by(key, claim) then
-      local result = request.results[index]
-      add_entry(number, key, sub(request.hashes, 5 * index - 4, 5 * index), expiry, till, held_print(key),
-        result ~= cjson.null and result)
+    if mark and (held[key] == mark or is_held_by(key, claim)) then
+      local value, print, result = expiry, nil, results[index]
+      if held[key] ~= mark then print = held_print(key) end
+      if print then value = value .. '\252' .. print end
+      if result then value = value .. '\253' .. result end
+      fields[#fields + 1] = key
+      fields[#fields + 1] = value
+      done[key] = value
       free(key)
-      let_go(claim)
-      touched[#touched + 1] = number
+      count = count + 1
       codes[index] = 'c'
-      latest = math.max(latest, till)
-      longest = math.max(longest, request.retention)
     else
-      all = false
-      codes[index] = completed(number, key) and 'a' or 'l'
+      codes[index] = done[key] and 'a' or 'l'
     end
   end
-  answers[answer] = all and '' or table.concat(codes)
+  if count > 0 then
+    let_go(claim, count)
+    saved[#saved + 1] = { fields, till, request.retention }
+  end
+  answers[answer] = count == #codes and '' or table.concat(codes)
 end
 
-if #touched > 0 then
-  latest = math.max(latest, grow_or_shrink(touched))
-  -- all that is held is given up first: a completion needs memory, and must not be refused for want of it
+if saved[1] then
+  -- what is held is given up first: a completion needs memory, and must not be refused for want of it
   save_held()
-  save_buckets(latest, floor(longest / 8))
+  for _, each in ipairs(saved) do save_done(unpack(each)) end
   save_claims()
+  unlink_forgotten()
   save_meta()
   wake_waiting()
 end

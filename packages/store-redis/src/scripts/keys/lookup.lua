@@ -1,15 +1,15 @@
--- What is known of keys: ARGV are the keys (JSON) and their hashes. Answers {codes, more}, a code for each key:
+-- What is known of keys: ARGV[1] is an array (msgpack) of them. Answers {codes, more}, a code for each key:
 --   u unknown   c completed (in `more`: until)   r completed, with a result (until, result)   h held (until, owner)
-local keys = cjson.decode(ARGV[1])
+local keys = cmsgpack.unpack(ARGV[1])
 read_held(keys)
-local numbers = buckets_of(ARGV[2])
+read_done(keys)
 local codes, more = {}, {}
 for index, key in ipairs(keys) do
-  local till, rest = completed(numbers[index], key)
+  local value = done[key]
   local code = 'u'
-  if till then
-    more[#more + 1] = till
-    local result = result_in(key, rest)
+  if value then
+    more[#more + 1] = expiry_in(value)
+    local result = result_in(value)
     code = result and 'r' or 'c'
     if result then more[#more + 1] = result end
   else

@@ -1,26 +1,30 @@
--- Gives back undone: for each request a claim id and keys (JSON), or '' for all. Answers the number of requests.
+-- Gives back undone. ARGV[1] is an array (msgpack) with, for each request: a claim id and keys (an array), or '' for all.
+-- Answers the number of requests.
+local arguments = cmsgpack.unpack(ARGV[1])
 local requests = {}
 local all_keys = {}
-for at = 1, #ARGV, 2 do
-  local claim = claim_of(ARGV[at])
+for at = 1, #arguments, 2 do
+  local claim = claim_of(arguments[at])
   if claim then
-    local keys = cjson.decode(ARGV[at + 1] == '' and claim.keys or ARGV[at + 1])
+    local keys = cmsgpack.unpack(arguments[at + 1] == '' and claim.keys or arguments[at + 1])
     requests[#requests + 1] = { claim = claim, keys = keys }
     for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   end
 end
-read_held(all_keys)
-for _, request in ipairs(requests) do
-  for _, key in ipairs(request.keys) do
-    if is_held_by(key, request.claim) then
-      free(key)
-      let_go(request.claim)
+if all_keys[1] then
+  read_held(all_keys)
+  for _, request in ipairs(requests) do
+    for _, key in ipairs(request.keys) do
+      if is_held_by(key, request.claim) then
+        free(key)
+        let_go(request.claim, 1)
+      end
     end
   end
+  write_though_full(held_key)
+  save_held()
+  save_claims()
+  save_meta()
+  wake_waiting()
 end
-write_though_full(held_key)
-save_held()
-save_claims()
-save_meta()
-wake_waiting()
-return #ARGV / 2
+return #arguments / 2

@@ -1,9 +1,10 @@
--- Prolongs leases: for each request a claim id and a lease. Answers until when each lasts now, 0 where it is lost.
+-- Prolongs leases. ARGV[1] is an array (msgpack) with, for each request, a claim id and a lease. Answers until when each lasts now, 0 where it is lost.
 local answers = {}
-for at = 1, #ARGV, 2 do
-  local claim = claim_of(ARGV[at])
+local arguments = cmsgpack.unpack(ARGV[1])
+for at = 1, #arguments, 2 do
+  local claim = claim_of(arguments[at])
   if claim then
-    claim.till = math.max(claim.till, now + tonumber(ARGV[at + 1]))
+    claim.till = math.max(claim.till, now + tonumber(arguments[at + 1]))
     change_claim(claim)
     answers[#answers + 1] = claim.till
   else

@@ -20,7 +20,7 @@ end
 -- When memory is full, Redis refuses a script's first write if it could take memory, and none after it. What was
 -- claimed must be renewed, completed and given back then too: this writes nothing, and counts as the first.
 local function write_though_full(key)
-  redis.call('HDEL', key, '')
+  redis.call('HDEL', key, '\254')
 end
 
 -- A command for any number of arguments: Lua's stack holds some 8,000.

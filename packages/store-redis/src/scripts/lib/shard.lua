@@ -1,39 +1,42 @@
--- The idempotency keys of one namespace (or of one shard of it, on Cluster).
+-- The idempotency keys of one namespace.
 --
--- base:m        a hash: format (v), last token (t), level (l) and split pointer (s) of the buckets, when base:h ends (x)
--- base:h        a hash: each held key, with the claim that holds it
--- base:c:<id>   a claim, which ends by itself when it is over for 10 leases
--- base:d:<n>    a hash: up to 4,096 buckets of completed keys by number, and when it ends (x)
--- base:r:<key>  a result that is too long for a bucket
+-- base:m          a hash: format (v), last token (t), when base:h ends (x), the ends of the generations (g)
+-- base:h          a hash: each held key, with the claim that holds it
+-- base:c:<id>     a claim, which ends by itself when it has been over for 10 leases
+-- base:d:<end>    a generation: a hash of completed keys, all of which are forgotten by `end`
 --
--- A bucket is one string, and an entry in it is
---   \255 key \254 hash (5) expiry (7) [\252 fingerprint] [\253 result | \251]
--- where the hash and the expiry (milliseconds) are digits of seven bits, the highest first, and \251 says that the
--- result is in a key of its own. None of these bytes occurs in UTF-8, so that a plain search finds a key or nothing.
--- Buckets grow and shrink by linear hashing: Litwin, "Linear Hashing: A New Tool for File and Table Addressing" (1980).
+-- A uuid comes as \255 and its 16 bytes, any other key as its UTF-8, where \255 does not occur.
 local base = KEYS[1]
 local meta_key = base .. ':m'
 local held_key = base .. ':h'
 local LEASES_KEPT = 10
-local BUCKETS_IN_CHUNK = 4096
-local floor, find, sub, byte, char, match = math.floor, string.find, string.sub, string.byte, string.char, string.match
+local sub, byte, char, match = string.sub, string.byte, string.char, string.match
 
-local found_meta = redis.call('HMGET', meta_key, 'v', 't', 'l', 's', 'x')
+local found_meta = redis.call('HMGET', meta_key, 'v', 't', 'x', 'g')
 check_format(found_meta[1])
 local token = tonumber(found_meta[2]) or 0
-local has_buckets = found_meta[3] and true
-local level, split = tonumber(found_meta[3]) or 0, tonumber(found_meta[4]) or 0
-local held_until = tonumber(found_meta[5]) or 0
+local held_until = tonumber(found_meta[3]) or 0
+-- Ascending.
+local generations = found_meta[4] and cmsgpack.unpack(found_meta[4]) or {}
 local changed_meta = {}
 
 local function save_meta()
-  local set = found_meta[1] and {} or { 'v', FORMAT }
-  for field, value in pairs(changed_meta) do
-    set[#set + 1] = field
-    set[#set + 1] = value
+  if #changed_meta == 0 then return end
+  if not found_meta[1] then
+    changed_meta[#changed_meta + 1] = 'v'
+    changed_meta[#changed_meta + 1] = FORMAT
   end
-  if #set > 0 and next(changed_meta) then redis.call('HSET', meta_key, unpack(set)) end
+  redis.call('HSET', meta_key, unpack(changed_meta))
 end
+
+local function set_meta(field, value)
+  changed_meta[#changed_meta + 1] = field
+  changed_meta[#changed_meta + 1] = value
+end
+
+-- Redis keeps a hash of few short fields as a list, which it searches from its beginning: with this field it does not.
+local NO_LIST = ''
+local NO_LIST_VALUE = '-----------------------------------------------------------------'
 
 -- Claims -------------------------------------------------------------------------------------------------------------
 
@@ -45,6 +48,10 @@ local function forgotten_at(claim)
   return claim.till + LEASES_KEPT * claim.lease
 end
 
+local function mark_of(claim)
+  return claim.id .. '\255' .. digits(claim.token)
+end
+
 local function claim_of(id)
   local claim = claims[id]
   if claim == nil then
@@ -53,7 +60,7 @@ local function claim_of(id)
     if text then
       claim = { id = id }
       claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints = cmsgpack.unpack(text)
-      claim.mark = id .. '\255' .. digits(claim.token)
+      claim.mark = mark_of(claim)
       if now >= forgotten_at(claim) then claim = false end
     end
     claims[id] = claim
@@ -65,48 +72,72 @@ local function change_claim(claim)
   changed_claims[claim.id] = claim
 end
 
-local function drop_claim(claim)
-  claims[claim.id] = false
-  changed_claims[claim.id] = false
+-- Some keys less for this claim.
+local function let_go(claim, count)
+  claim.count = claim.count - count
+  if claim.count == 0 then
+    claims[claim.id] = false
+    changed_claims[claim.id] = false
+  else
+    changed_claims[claim.id] = claim
+  end
 end
 
--- One key less for this claim.
-local function let_go(claim)
-  claim.count = claim.count - 1
-  if claim.count == 0 then drop_claim(claim) else change_claim(claim) end
+local function save_claims()
+  local last = held_until
+  for id, claim in pairs(changed_claims) do
+    if claim then
+      local till = forgotten_at(claim)
+      redis.call('SET', base .. ':c:' .. id,
+        cmsgpack.pack(claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints),
+        'PXAT', digits(till))
+      if till > last then last = till + LEASES_KEPT * claim.lease end
+    else
+      redis.call('DEL', base .. ':c:' .. id)
+    end
+  end
+  -- the hash of held keys outlasts the claims, so that nothing of an idle namespace remains
+  if last > held_until then
+    redis.call('PEXPIREAT', held_key, digits(last))
+    set_meta('x', last)
+  end
 end
 
 -- Held keys ----------------------------------------------------------------------------------------------------------
 
 -- By key: mark of the claim [\252 fingerprint] [\251 when somebody waits]; nil: not held.
 local held = {}
-local changed_held = {}
+local is_list
+local set_fields = {}
+local gone_fields = {}
 local woken = {}
 
 local function read_held(keys)
   for at = 1, #keys, 4000 do
     local last = math.min(at + 3999, #keys)
-    local found = redis.call('HMGET', held_key, unpack(keys, at, last))
-    for index = at, last do held[keys[index]] = found[index - at + 1] or nil end
+    local found = redis.call('HMGET', held_key, NO_LIST, unpack(keys, at, last))
+    is_list = not found[1]
+    for index = at, last do held[keys[index]] = found[index - at + 2] or nil end
   end
 end
 
 local function set_held(key, text)
   held[key] = text
-  changed_held[key] = true
+  set_fields[#set_fields + 1] = key
+  set_fields[#set_fields + 1] = text
 end
 
--- A key is no longer held: completed, or given back.
+-- A key is no longer held: completed, or given back. (What a script gives up, it does not hold again.)
 local function free(key)
   if byte(held[key], -1) == 251 then woken[#woken + 1] = key end
-  set_held(key, nil)
+  held[key] = nil
+  gone_fields[#gone_fields + 1] = key
 end
 
 local function is_held_by(key, claim)
-  local text = held[key]
-  if not text then return false end
-  local mark = claim.mark
-  return text == mark or (sub(text, 1, #mark) == mark and byte(text, #mark + 1) > 250)
+  local text, mark = held[key], claim.mark
+  if text == mark then return true end
+  return text and sub(text, 1, #mark) == mark and byte(text, #mark + 1) > 250
 end
 
 -- The claim that holds a key, also when its lease is over; what is left of one that is gone holds nothing.
@@ -121,37 +152,12 @@ local function held_print(key)
   return match(held[key], '\252([^\251]*)')
 end
 
-local function save_claims()
-  for id, claim in pairs(changed_claims) do
-    if claim then
-      redis.call('SET', base .. ':c:' .. id,
-        cmsgpack.pack(claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints),
-        'PXAT', digits(forgotten_at(claim)))
-      -- the hash of held keys outlasts the claims, so that nothing of an idle namespace remains
-      if forgotten_at(claim) > held_until then
-        held_until = forgotten_at(claim) + LEASES_KEPT * claim.lease
-        redis.call('PEXPIREAT', held_key, digits(held_until))
-        changed_meta.x = held_until
-      end
-    else
-      redis.call('DEL', base .. ':c:' .. id)
-    end
-  end
-end
-
 local function save_held()
-  local set, gone = {}, {}
-  for key in pairs(changed_held) do
-    local text = held[key]
-    if text then
-      set[#set + 1] = key
-      set[#set + 1] = text
-    else
-      gone[#gone + 1] = key
-    end
+  if set_fields[1] then
+    if is_list then redis.call('HSET', held_key, NO_LIST, NO_LIST_VALUE) end
+    call_in_slices('HSET', held_key, set_fields)
   end
-  call_in_slices('HSET', held_key, set)
-  call_in_slices('HDEL', held_key, gone)
+  call_in_slices('HDEL', held_key, gone_fields)
 end
 
 local function wake_waiting()

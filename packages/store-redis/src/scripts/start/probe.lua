@@ -9,9 +9,10 @@ local tries = {
   { 'HGETALL', hash },
   { 'HKEYS', hash },
   { 'PEXPIREAT', hash, string.format('%.0f', soon) },
-  { 'SET', text, '1', 'PX', '60000' },
+  { 'SET', text, '1', 'PXAT', string.format('%.0f', soon) },
   { 'GET', text },
   { 'EXISTS', text },
+  { 'UNLINK', text },
   { 'DEL', hash, text }
 }
 for _, try in ipairs(tries) do
