@@ -29,11 +29,24 @@ export interface CoalescingOptions<Request, Answer, E> {
    * for each lane. For a store whose calls go to several places. Default: all go together.
    */
   readonly laneOf?: (request: Request) => string
+  /**
+   * How long a call may take in all, waiting for its group and in it, and how it fails then. A group that is under way
+   * goes on. One timer serves all calls. Default: as long as it takes.
+   */
+  readonly patience?: Patience<Request, E>
+}
+
+interface Patience<Request, E> {
+  readonly millis: number
+  readonly onTimeout: (request: Request) => E
 }
 
 interface Waiting<Request, Answer, E> {
   readonly request: Request
+  readonly lane: Lane<Request, Answer, E>
   readonly settle: (exit: Exit.Exit<Answer, E>) => void
+  /** By the monotonic clock, in milliseconds; 0 where patience has no end. */
+  readonly since: number
 }
 
 interface Lane<Request, Answer, E> {
@@ -56,7 +69,7 @@ export const make = <Request, Answer, E>(
   options: CoalescingOptions<Request, Answer, E>
 ): Effect.Effect<(request: Request) => Effect.Effect<Answer, E>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false, laneOf } = options
+    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false, laneOf, patience } = options
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
     const lanes = new Map<string, Lane<Request, Answer, E>>()
@@ -92,6 +105,7 @@ export const make = <Request, Answer, E>(
           startNext(lane)
           forgetIfIdle(lane)
           for (let index = 0; index < group.length; index++) {
+            open.delete(group[index])
             group[index].settle(Exit.isSuccess(exit) ? exit.value[index] : Exit.failCause(exit.cause))
           }
         })
@@ -102,6 +116,38 @@ export const make = <Request, Answer, E>(
     const forgetIfIdle = (lane: Lane<Request, Answer, E>): void => {
       const idle = lane.underWay === 0 && lane.queue.length === 0 && !lane.turnEnds
       if (idle && lanes.get(lane.name) === lane) lanes.delete(lane.name)
+    }
+
+    /** Calls without an answer, the oldest first; kept only where patience has an end. */
+    const open = new Set<Waiting<Request, Answer, E>>()
+    let timer: NodeJS.Timeout | undefined
+
+    const watch = (waiting: Waiting<Request, Answer, E>, { millis }: Patience<Request, E>): void => {
+      open.add(waiting)
+      // one that lives on when all are answered, so that a call costs no timer; it keeps no process alive
+      timer ??= setTimeout(losePatience, millis).unref()
+    }
+
+    /** Lets the calls fail whose patience has ended, and looks again when that of the next one does. */
+    const losePatience = (): void => {
+      timer = undefined
+      if (patience === undefined) return
+      const endedBefore = performance.now() - patience.millis
+      for (const waiting of open) {
+        if (waiting.since > endedBefore) {
+          timer = setTimeout(losePatience, Math.ceil(waiting.since - endedBefore)).unref()
+          return
+        }
+        leave(waiting)
+        waiting.settle(Exit.fail(patience.onTimeout(waiting.request)))
+      }
+    }
+
+    const leave = (waiting: Waiting<Request, Answer, E>): void => {
+      open.delete(waiting)
+      const { queue } = waiting.lane
+      const at = queue.indexOf(waiting)
+      if (at >= 0) queue.splice(at, 1)
     }
 
     const startNext = afterTurn
@@ -129,6 +175,7 @@ export const make = <Request, Answer, E>(
     yield* Effect.addFinalizer(() =>
       Effect.suspend(() => {
         closed = true
+        clearTimeout(timer)
         for (const lane of lanes.values()) {
           const unsent = lane.queue
           lane.queue = []
@@ -143,13 +190,12 @@ export const make = <Request, Answer, E>(
     return (request) =>
       Effect.callback<Answer, E>((resume) => {
         if (closed) return resume(Effect.interrupt)
-        const waiting = { request, settle: (exit: Exit.Exit<Answer, E>) => resume(exit) }
         const lane = laneFor(request)
+        const since = patience === undefined ? 0 : performance.now()
+        const waiting: Waiting<Request, Answer, E> = { request, lane, settle: resume, since }
         lane.queue.push(waiting)
+        if (patience !== undefined) watch(waiting, patience)
         startNext(lane)
-        return Effect.sync(() => {
-          const at = lane.queue.indexOf(waiting)
-          if (at >= 0) lane.queue.splice(at, 1)
-        })
+        return Effect.sync(() => leave(waiting))
       })
   })

@@ -81,6 +81,31 @@ describe("Coalescing", () => {
     })
   )
 
+  it.live("a call fails when its patience ends, also one whose group has not left; the others go on", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const groups: Array<ReadonlyArray<number>> = []
+      const ask = yield* Coalescing.make<number, number, string>({
+        maxItems: 1_000,
+        patience: { millis: 50, onTimeout: (request) => `no answer for ${request}` },
+        run: (requests) =>
+          Effect.gen(function* () {
+            groups.push(requests)
+            yield* Deferred.await(gate)
+            return requests.map((request) => Exit.succeed(request))
+          })
+      })
+      const failures = yield* Effect.all([Effect.flip(ask(1)), Effect.flip(ask(2))], {
+        concurrency: "unbounded"
+      })
+      expect(failures).toEqual(["no answer for 1", "no answer for 2"])
+      const third = yield* Effect.forkChild(ask(3), { startImmediately: true })
+      yield* Deferred.succeed(gate, undefined)
+      expect(yield* Fiber.join(third)).toBe(3)
+      expect(groups).toEqual([[1], [3]])
+    })
+  )
+
   it.effect("after a turn: gathers all who run at that moment, for a store that works without waiting", () =>
     Effect.gen(function* () {
       const groups: Array<ReadonlyArray<number>> = []

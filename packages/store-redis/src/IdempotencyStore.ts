@@ -1,4 +1,4 @@
-/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/shard.lua and done.lua. */
+/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/namespace.lua and done.lua. */
 import { Coalescing, IdempotencyStore, type Protocol, type StoreError } from "@tidemark/core"
 import { Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./internal/Connection.ts"
@@ -109,23 +109,21 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
     const baseOf = (namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
     /** Concurrent calls for one namespace go in one script; a lone one goes at once. */
     const gathered = (verb: string, script: Script, valuesOfRequest: number) =>
-      Effect.map(
-        Coalescing.make<Request, unknown, StoreError>({
-          maxItems: mostItems,
-          sizeOf: ({ size }) => size,
-          laneOf: ({ namespace }) => namespace,
-          run: (requests) => {
-            packer.array(requests.length * valuesOfRequest)
-            for (const request of requests) request.pack(packer)
-            return Effect.map(
-              connection.write(verb, script, baseOf(requests[0].namespace), [packer.take()]),
-              (replies) =>
-                requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
-            )
-          }
-        }),
-        (ask) => (request: Request) => connection.withinTimeout(verb, ask(request))
-      )
+      Coalescing.make<Request, unknown, StoreError>({
+        maxItems: mostItems,
+        patience: connection.patience(verb),
+        sizeOf: ({ size }) => size,
+        laneOf: ({ namespace }) => namespace,
+        run: (requests) => {
+          packer.array(requests.length * valuesOfRequest)
+          for (const request of requests) request.pack(packer)
+          return Effect.map(
+            connection.write(verb, script, baseOf(requests[0].namespace), [packer.take()]),
+            (replies) =>
+              requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+          )
+        }
+      })
 
     const claim = yield* gathered("claim", keyScripts.claim, 5)
     const complete = yield* gathered("complete", keyScripts.complete, 4)

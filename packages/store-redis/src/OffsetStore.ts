@@ -81,25 +81,23 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
 
     /** Concurrent calls for one stream go in one script; a lone one goes at once. */
     const gathered = (verb: string, script: Script) =>
-      Effect.map(
-        Coalescing.make<Request, unknown, StoreError>({
-          maxItems: mostItems,
-          sizeOf: ({ size }) => size,
-          laneOf: ({ stream }) => stream,
-          run: (requests) =>
-            Effect.map(
-              connection.write(
-                verb,
-                script,
-                keyOf(requests[0].stream),
-                requests.flatMap(({ args }) => args)
-              ),
-              (replies) =>
-                requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
-            )
-        }),
-        (ask) => (request: Request) => connection.withinTimeout(verb, ask(request))
-      )
+      Coalescing.make<Request, unknown, StoreError>({
+        maxItems: mostItems,
+        patience: connection.patience(verb),
+        sizeOf: ({ size }) => size,
+        laneOf: ({ stream }) => stream,
+        run: (requests) =>
+          Effect.map(
+            connection.write(
+              verb,
+              script,
+              keyOf(requests[0].stream),
+              requests.flatMap(({ args }) => args)
+            ),
+            (replies) =>
+              requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+          )
+      })
 
     const claim = yield* gathered("claim", offsetScripts.claim)
     const complete = yield* gathered("complete", offsetScripts.complete)

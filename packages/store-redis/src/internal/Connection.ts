@@ -184,23 +184,13 @@ export class Connection {
     })
   }
 
-  /** For calls that wait for others before they are sent: the time-out counts from here. */
-  withinTimeout<A>(verb: string, call: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> {
-    return Effect.callback<A, StoreError>((resume) => {
-      const timer = setTimeout(() => {
-        fiber.interruptUnsafe()
-        resume(Effect.fail(this.client.status === "ready" ? this.noAnswer(verb) : this.noConnection(verb)))
-      }, this.timeoutMillis)
-      const fiber = Effect.runFork(call)
-      fiber.addObserver((exit) => {
-        clearTimeout(timer)
-        resume(exit)
-      })
-      return Effect.sync(() => {
-        clearTimeout(timer)
-        fiber.interruptUnsafe()
-      })
-    })
+  /** For calls that wait for others before they are sent: the time-out counts from when they come. */
+  patience(verb: string) {
+    return {
+      millis: this.timeoutMillis,
+      onTimeout: (): StoreError =>
+        this.client.status === "ready" ? this.noAnswer(verb) : this.noConnection(verb)
+    }
   }
 
   private noAnswer(verb: string): StoreError {

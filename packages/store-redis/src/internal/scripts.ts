@@ -21,8 +21,8 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 
 const common = [lua("lib/time"), lua("lib/format")]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
-const shard = [...common, lua("lib/shard")]
-const keys = [...shard, lua("lib/done")]
+const namespace = [...common, lua("lib/namespace")]
+const keys = [...namespace, lua("lib/done")]
 
 export const offsetScripts = {
   claim: script(...stream, lua("offsets/claim")),
@@ -37,10 +37,10 @@ export const offsetScripts = {
 }
 
 export const keyScripts = {
-  claim: script(...keys, lua("keys/claim")),
+  claim: script(...keys, lua("lib/sweep"), lua("keys/claim")),
   complete: script(...keys, lua("keys/complete")),
-  release: script(...shard, lua("keys/release")),
-  renew: script(...shard, lua("keys/renew")),
+  release: script(...namespace, lua("keys/release")),
+  renew: script(...namespace, lua("keys/renew")),
   lookup: script(...keys, lua("keys/lookup")),
   forget: script(...keys, lua("keys/forget"))
 }

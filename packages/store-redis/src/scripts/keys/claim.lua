@@ -4,7 +4,7 @@
 --   g granted   c completed   r completed, with a result (in `more`)
 --   h held by another (in `more`: until, owner)   m mismatch (in `more`: the fingerprint that is stored)
 local arguments = cmsgpack.unpack(ARGV[1])
-local requests = {}
+local requests, ids = {}, {}
 local all_keys = {}
 for at = 1, #arguments, 5 do
   local keys = cmsgpack.unpack(arguments[at + 3])
@@ -18,13 +18,14 @@ for at = 1, #arguments, 5 do
     keys = keys,
     prints = prints_text ~= '' and cmsgpack.unpack(prints_text) or {}
   }
+  ids[#ids + 1] = arguments[at]
   if #arguments == 5 then
     all_keys = keys
   else
     for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   end
 end
-read_held(all_keys)
+read(ids, all_keys)
 read_done(all_keys)
 
 -- Why a key can't be had; nil where it can, with the claim whose lease on it is over.
@@ -75,7 +76,7 @@ local function answer_again(request, claim)
     codes[index] = code
   end
   -- written again, so that WAIT waits for it
-  change_claim(claim)
+  changed_claims[claim.id] = claim
   return { all and '' or table.concat(codes), claim.token, claim.till, more }
 end
 
@@ -114,7 +115,7 @@ local function answer_new(request)
   end
   granted_any = true
   token = claim.token
-  change_claim(claim)
+  changed_claims[claim.id] = claim
   return { claim.count == #codes and '' or table.concat(codes), claim.token, claim.till, more }
 end
 
@@ -130,10 +131,11 @@ for index, request in ipairs(requests) do
   end
 end
 
--- a refusal needs no memory, a grant does: it comes first, so that nothing is written where there is none
-if granted_any then set_meta('t', token) else write_though_full(held_key) end
-save_held()
-save_claims()
-unlink_forgotten()
-save_meta()
+if granted_any then
+  state_changed = true
+  if token % 16 == 0 then sweep() end
+end
+local over = take_forgotten()
+save(granted_any)
+unlink(over)
 return answers

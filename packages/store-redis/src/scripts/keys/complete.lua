@@ -3,7 +3,7 @@
 -- '' where all were completed now:
 --   c completed   a completed already   l lease lost
 local arguments = cmsgpack.unpack(ARGV[1])
-local requests = {}
+local requests, ids = {}, {}
 local all_keys = {}
 for at = 1, #arguments, 4 do
   local keys = cmsgpack.unpack(arguments[at + 2])
@@ -14,13 +14,14 @@ for at = 1, #arguments, 4 do
     keys = keys,
     results = results_text ~= '' and cmsgpack.unpack(results_text) or {}
   }
+  ids[#ids + 1] = arguments[at]
   if #arguments == 4 then
     all_keys = keys
   else
     for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   end
 end
-read_held(all_keys)
+read(ids, all_keys)
 
 -- Only keys that are not ours can be completed already.
 local others = {}
@@ -32,20 +33,27 @@ for _, request in ipairs(requests) do
 end
 if others[1] then read_done(others) end
 
-local saved = {}
+-- By the end of a generation: what comes into it.
+local coming = {}
+local completed_any = false
 local answers = {}
 for answer, request in ipairs(requests) do
   local claim = claim_of(request.id)
   local mark = claim and claim.mark
-  local till = now + request.retention
-  local expiry = encode_expiry(till)
+  local expiry, fields
   local results = request.results
-  local codes, fields = {}, {}
+  local codes = {}
   local count = 0
   for index, key in ipairs(request.keys) do
-    if mark and (held[key] == mark or is_held_by(key, claim)) then
-      local value, print, result = expiry, nil, results[index]
-      if held[key] ~= mark then print = held_print(key) end
+    local text = held[key]
+    if mark and text and (text == mark or is_held_by(key, claim)) then
+      if not expiry then
+        local till = now + request.retention
+        expiry = encode_expiry(till)
+        fields = fields_of_generation(coming, till, request.retention)
+      end
+      local value, result = expiry, results[index]
+      local print = text ~= mark and held_print(key)
       if print then value = value .. '\252' .. print end
       if result then value = value .. '\253' .. result end
       fields[#fields + 1] = key
@@ -60,18 +68,16 @@ for answer, request in ipairs(requests) do
   end
   if count > 0 then
     let_go(claim, count)
-    saved[#saved + 1] = { fields, till, request.retention }
+    completed_any = true
   end
   answers[answer] = count == #codes and '' or table.concat(codes)
 end
 
-if saved[1] then
-  -- what is held is given up first: a completion needs memory, and must not be refused for want of it
-  save_held()
-  for _, each in ipairs(saved) do save_done(unpack(each)) end
-  save_claims()
-  unlink_forgotten()
-  save_meta()
+if completed_any then
+  local over = take_forgotten()
+  save()
+  for ends, fields in pairs(coming) do save_done(fields, ends) end
+  unlink(over)
   wake_waiting()
 end
 return answers

@@ -1,6 +1,6 @@
 -- An operator's act: keys, ARGV[1], an array (msgpack), are as if they had never been seen. Answers how many were known.
 local keys = cmsgpack.unpack(ARGV[1])
-read_held(keys)
+read({}, keys)
 read_done(keys)
 local known = 0
 for _, key in ipairs(keys) do
@@ -10,11 +10,7 @@ for _, key in ipairs(keys) do
   if held[key] then free(key) end
   if holder then let_go(holder, 1) end
 end
-write_though_full(held_key)
-save_held()
+save()
 for _, ends in ipairs(generations) do call_in_slices('HDEL', generation_key(ends), keys) end
-save_claims()
-unlink_forgotten()
-save_meta()
 wake_waiting()
 return known

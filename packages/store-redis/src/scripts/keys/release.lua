@@ -1,6 +1,9 @@
 -- Gives back undone. ARGV[1] is an array (msgpack) with, for each request: a claim id and keys (an array), or '' for all.
 -- Answers the number of requests.
 local arguments = cmsgpack.unpack(ARGV[1])
+local ids = {}
+for at = 1, #arguments, 2 do ids[#ids + 1] = arguments[at] end
+read(ids, {})
 local requests = {}
 local all_keys = {}
 for at = 1, #arguments, 2 do
@@ -12,7 +15,7 @@ for at = 1, #arguments, 2 do
   end
 end
 if all_keys[1] then
-  read_held(all_keys)
+  read({}, all_keys)
   for _, request in ipairs(requests) do
     for _, key in ipairs(request.keys) do
       if is_held_by(key, request.claim) then
@@ -21,10 +24,7 @@ if all_keys[1] then
       end
     end
   end
-  write_though_full(held_key)
-  save_held()
-  save_claims()
-  save_meta()
+  save()
   wake_waiting()
 end
 return #arguments / 2

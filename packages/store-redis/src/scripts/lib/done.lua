@@ -10,7 +10,6 @@ local MOST_GENERATIONS = 32
 
 -- By key: the value of a key that is completed, and not yet to be forgotten.
 local done = {}
-local forgotten_generations = 0
 
 local function generation_key(ends)
   return base .. ':d:' .. digits(ends)
@@ -33,9 +32,7 @@ end
 
 local function read_done(keys)
   for _, ends in ipairs(generations) do
-    if ends <= now then
-      forgotten_generations = forgotten_generations + 1
-    else
+    if ends > now then
       local key_of_generation = generation_key(ends)
       for at = 1, #keys, 4000 do
         local last = math.min(at + 3999, #keys)
@@ -58,40 +55,51 @@ local function result_in(value)
   return at and sub(value, at + 1)
 end
 
--- The generation for a key that is to be forgotten at `till`, after `retention`; whether it is a new one.
+-- When the generation ends for a key that is to be forgotten at `till`, after `retention`; whether it is a new one.
 local function generation_for(till, retention)
   local slack = math.max(LEAST_SLACK, math.floor(retention / 4))
-  for at, ends in ipairs(generations) do
-    if ends >= till then
-      if ends <= till + slack or #generations >= MOST_GENERATIONS then return ends, false end
-      table.insert(generations, at, till + slack)
-      return till + slack, true
-    end
-  end
-  generations[#generations + 1] = till + slack
+  local at = 1
+  while generations[at] and generations[at] < till do at = at + 1 end
+  local ends = generations[at]
+  if ends and (ends <= till + slack or #generations >= MOST_GENERATIONS) then return ends, false end
+  table.insert(generations, at, till + slack)
+  state_changed = true
   return till + slack, true
 end
 
-local function save_generations()
-  set_meta('g', cmsgpack.pack(generations))
+-- The list of what comes into the generation for such a key, {key, value, key, value, ...}.
+local function fields_of_generation(coming, till, retention)
+  local ends, is_new = generation_for(till, retention)
+  local fields = coming[ends]
+  if not fields then
+    fields = { is_new = is_new }
+    coming[ends] = fields
+  end
+  return fields
+end
+
+-- Takes the generations that are over from the list, and gives them.
+local function take_forgotten()
+  local over = {}
+  while generations[1] and generations[1] <= now do
+    over[#over + 1] = table.remove(generations, 1)
+    state_changed = true
+  end
+  return over
 end
 
 -- Not left to Redis, which would free a large hash at one go, while all others wait.
-local function unlink_forgotten()
-  if forgotten_generations == 0 then return end
-  for _ = 1, forgotten_generations do redis.call('UNLINK', generation_key(table.remove(generations, 1))) end
-  save_generations()
+local function unlink(over)
+  for _, ends in ipairs(over) do redis.call('UNLINK', generation_key(ends)) end
 end
 
--- Adds values by key, {key, value, key, value, ...}, which are to be forgotten at `till`.
-local function save_done(fields, till, retention)
-  local ends, is_new = generation_for(till, retention)
+-- Writes what comes into a generation.
+local function save_done(fields, ends)
   local key = generation_key(ends)
-  if is_new then
-    redis.call('HSET', key, NO_LIST, NO_LIST_VALUE)
+  if fields.is_new then
+    redis.call('HSET', key, '', LONG)
     -- for a namespace that nobody asks any more
     redis.call('PEXPIREAT', key, digits(ends + 10000))
-    save_generations()
   end
   call_in_slices('HSET', key, fields)
 end

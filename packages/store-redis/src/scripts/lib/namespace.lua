@@ -1,0 +1,159 @@
+-- The idempotency keys of one namespace.
+--
+-- base            a hash: each held key, with the claim that holds it; under \254 and its id each claim; under \255 the state
+-- base:d:<end>    a generation: a hash of completed keys, all of which are forgotten by `end`
+--
+-- A uuid comes as \255 and its 16 bytes, any other key as its UTF-8, where \254 and \255 do not occur.
+local base = KEYS[1]
+local LEASES_KEPT = 10
+local sub, byte, char, match = string.sub, string.byte, string.char, string.match
+
+local STATE = '\255'
+-- Redis keeps a hash of few short fields as a list, which it searches from its beginning: with one long field it does not.
+local LONG = '-----------------------------------------------------------------'
+
+-- The last token, and when each generation ends, ascending.
+local token, generations, sweep_cursor = 0, {}, '0'
+local state_changed = false
+
+local function read_state(text)
+  if not text then return end
+  local format
+  format, token, generations, sweep_cursor = cmsgpack.unpack(text)
+  check_format(format)
+end
+
+local function pack_state()
+  return cmsgpack.pack(FORMAT, token, generations, sweep_cursor, LONG)
+end
+
+-- Claims -------------------------------------------------------------------------------------------------------------
+
+-- By id: a claim, or false where there is none; nil: not read yet.
+local claims = {}
+local changed_claims = {}
+
+local function is_forgotten(claim)
+  return now >= claim.till + LEASES_KEPT * claim.lease
+end
+
+local function mark_of(claim)
+  return claim.id .. '\255' .. digits(claim.token)
+end
+
+local function put_claim(id, text)
+  local claim = false
+  if text then
+    claim = { id = id }
+    claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints = cmsgpack.unpack(text)
+    claim.mark = mark_of(claim)
+    if is_forgotten(claim) then claim = false end
+  end
+  claims[id] = claim
+  return claim
+end
+
+local function claim_of(id)
+  local claim = claims[id]
+  if claim ~= nil then return claim end
+  return put_claim(id, redis.call('HGET', base, '\254' .. id))
+end
+
+-- Some keys less for this claim.
+local function let_go(claim, count)
+  claim.count = claim.count - count
+  if claim.count == 0 then
+    claims[claim.id] = false
+    changed_claims[claim.id] = false
+  else
+    changed_claims[claim.id] = claim
+  end
+end
+
+-- Held keys ----------------------------------------------------------------------------------------------------------
+
+-- By key: mark of the claim [\252 fingerprint] [\251 when somebody waits]; nil: not held.
+local held = {}
+local set_fields = {}
+local gone_fields = {}
+local woken = {}
+
+-- Reads the state, these claims and who holds these keys.
+local function read(ids, keys)
+  local fields = { STATE }
+  for at, id in ipairs(ids) do fields[1 + at] = '\254' .. id end
+  local before = #fields
+  for at, key in ipairs(keys) do fields[before + at] = key end
+  for from = 1, #fields, 4000 do
+    local last = math.min(from + 3999, #fields)
+    local found = redis.call('HMGET', base, unpack(fields, from, last))
+    for at = from, last do
+      local value = found[at - from + 1]
+      if at > before then
+        held[fields[at]] = value or nil
+      elseif at > 1 then
+        put_claim(ids[at - 1], value)
+      else
+        read_state(value)
+      end
+    end
+  end
+end
+
+local function set_held(key, text)
+  held[key] = text
+  set_fields[#set_fields + 1] = key
+  set_fields[#set_fields + 1] = text
+end
+
+-- A key is no longer held: completed, or given back. (What a script gives up, it does not hold again.)
+local function free(key)
+  if byte(held[key], -1) == 251 then woken[#woken + 1] = key end
+  held[key] = nil
+  gone_fields[#gone_fields + 1] = key
+end
+
+local function is_held_by(key, claim)
+  local text, mark = held[key], claim.mark
+  if text == mark then return true end
+  return text and sub(text, 1, #mark) == mark and byte(text, #mark + 1) > 250
+end
+
+-- The claim that holds a key, also when its lease is over; what is left of one that is gone holds nothing.
+local function holder_of(key)
+  local text = held[key]
+  if not text then return nil end
+  local claim = claim_of(match(text, '^([^\255]*)'))
+  return claim and is_held_by(key, claim) and claim or nil
+end
+
+local function held_print(key)
+  return match(held[key], '\252([^\251]*)')
+end
+
+-- Writes what has changed of the state, claims and held keys. When memory is full, the first write decides: a grant comes
+-- first and is refused as a whole; else what is given up comes first, which takes no memory, and all is accepted.
+local function save(grants)
+  for id, claim in pairs(changed_claims) do
+    if claim then
+      set_fields[#set_fields + 1] = '\254' .. id
+      set_fields[#set_fields + 1] =
+        cmsgpack.pack(claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints)
+    else
+      gone_fields[#gone_fields + 1] = '\254' .. id
+    end
+  end
+  if state_changed then
+    set_fields[#set_fields + 1] = STATE
+    set_fields[#set_fields + 1] = pack_state()
+  end
+  if not grants then
+    if gone_fields[1] then call_in_slices('HDEL', base, gone_fields) else write_though_full(base) end
+  end
+  call_in_slices('HSET', base, set_fields)
+  if grants then call_in_slices('HDEL', base, gone_fields) end
+end
+
+local function wake_waiting()
+  for _, key in ipairs(woken) do wake(base, base .. key) end
+end
