@@ -1,5 +1,6 @@
 /** What `once` and `onceAll` have in common: asking for a claim, and marking what was done under it. */
 import { Clock, Effect } from "effect"
+import * as ClaimId from "../ClaimId.ts"
 import { InvalidInput, type LeaseLost, type StoreError } from "../Errors.ts"
 import type { IdempotencyStoreService } from "../IdempotencyStore.ts"
 import { format, type Key } from "../Key.ts"
@@ -10,6 +11,7 @@ import type { KeyCompleteAnswer } from "../protocol/KeyState.ts"
 import type { Terms } from "../Tracker.ts"
 import { giveBack, giveBackUnanswered } from "./givingBack.ts"
 import {
+  type AfterClaim,
   type ClaimFailure,
   checkIdKey,
   checkOffsetKey,
@@ -45,12 +47,10 @@ export const groupOf = (
 export const isGroup = (value: KeyGroup | InvalidInput): value is KeyGroup => !(value instanceof InvalidInput)
 
 /** Keys of one group under one claim id. */
-export interface Claim {
+export interface Claim extends ClaimTerms {
   readonly group: KeyGroup
   readonly keys: ReadonlyArray<Key>
-  readonly claimId: string
   readonly terms: Terms
-  readonly owner: string
 }
 
 /** For people: what the claim is on. */
@@ -59,65 +59,73 @@ const nameOf = ({ keys }: Claim): string =>
     ? `the claim on ${format(keys[0])}`
     : `the claim on ${keys.length} keys from ${format(keys[0])} on`
 
-/** What follows the question. */
-export interface Next<B, E, R> {
-  readonly decided: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, E, R>
-  /** The store failed, and the policy says to run all the same. */
-  readonly unprotected: (cause: StoreError) => Effect.Effect<B, E, R>
-  /** The store failed for as long as a lease lasts: what was asked for then would be over by now. */
-  readonly askAnew: () => Effect.Effect<B, E, R>
-}
-
 /**
- * Asks for the claim. Where that fails nothing has run yet, so what now is a matter of policy. For uninterruptible
- * regions: interrupted, it leaves nothing behind.
+ * A question for a claim, and what follows. Where the store fails nothing has run yet, so what now is a matter of
+ * policy. For uninterruptible regions: interrupted, it leaves nothing behind.
  */
-export const ask = <B, E, R>(
-  claim: Claim,
-  restore: Restore,
-  next: Next<B, E, R>
-): Effect.Effect<B, E | ClaimFailure, R> => {
-  const { claimId, group, keys, owner, terms } = claim
-  const claimTerms: ClaimTerms = { claimId, owner, leaseMillis: terms.leaseMillis }
-  return group.claim<B, E | ClaimFailure, R>(
-    keys,
-    claimTerms,
-    (error) => {
-      if (error._tag !== "StoreError") return Effect.fail(error)
-      switch (terms.whenStoreFails) {
-        case "fail":
-          return Effect.andThen(
-            giveBackUnanswered(nameOf(claim), group.release(claimId), error),
-            Effect.fail(error)
-          )
-        case "run":
-          return next.unprotected(error)
-        case "wait":
-          return askPatiently(claim, claimTerms, error, restore, next)
-      }
-    },
-    next.decided
-  )
-}
+export abstract class Question<B, E, R> implements Claim, AfterClaim<B, E | ClaimFailure, R> {
+  readonly group: KeyGroup
+  readonly keys: ReadonlyArray<Key>
+  readonly terms: Terms
+  readonly claimId = ClaimId.make()
+  readonly owner: string
+  readonly leaseMillis: number
+  readonly restore: Restore
+  /** When the lease ends, by the monotonic clock: reckoned from before it is asked for. */
+  readonly deadline: number
 
-const askPatiently = <B, E, R>(
-  { claimId, group, keys, terms }: Claim,
-  claimTerms: ClaimTerms,
-  first: StoreError,
-  restore: Restore,
-  next: Next<B, E, R>
-): Effect.Effect<B, E | ClaimFailure, R> =>
-  again(first, terms.leaseMillis, () =>
-    group.claim<ReadonlyArray<Decision>, ClaimFailure, never>(keys, claimTerms, Effect.fail, Effect.succeed)
-  ).pipe(
-    restore,
-    Effect.onError(() => giveBack("a claim that waited for its store", group.release(claimId))),
-    Effect.matchEffect({
-      onFailure: (error): Effect.Effect<B, E | ClaimFailure, R> =>
-        error._tag === "StoreError" && error.retriable ? restore(next.askAnew()) : Effect.fail(error),
-      onSuccess: next.decided
-    })
-  )
+  constructor(group: KeyGroup, keys: ReadonlyArray<Key>, terms: Terms, stores: Stores, restore: Restore) {
+    this.group = group
+    this.keys = keys
+    this.terms = terms
+    this.owner = stores.owner
+    this.leaseMillis = terms.leaseMillis
+    this.restore = restore
+    this.deadline = monotonicMillis(stores.clock) + terms.leaseMillis
+  }
+
+  abstract decided(decisions: ReadonlyArray<Decision>): Effect.Effect<B, E, R>
+  /** The store failed, and the policy says to run all the same. */
+  abstract unprotected(cause: StoreError): Effect.Effect<B, E, R>
+  /** The store failed for as long as a lease lasts: what was asked for then would be over by now. */
+  abstract askAnew(): Effect.Effect<B, E | ClaimFailure, R>
+
+  ask(): Effect.Effect<B, E | ClaimFailure, R> {
+    return this.group.claim(this.keys, this, this)
+  }
+
+  failed(error: ClaimFailure): Effect.Effect<B, E | ClaimFailure, R> {
+    if (error._tag !== "StoreError") return Effect.fail(error)
+    switch (this.terms.whenStoreFails) {
+      case "fail":
+        return Effect.andThen(
+          giveBackUnanswered(nameOf(this), this.group.release(this.claimId), error),
+          Effect.fail(error)
+        )
+      case "run":
+        return this.restore(this.unprotected(error))
+      case "wait":
+        return this.askPatiently(error)
+    }
+  }
+
+  private askPatiently(first: StoreError): Effect.Effect<B, E | ClaimFailure, R> {
+    return again(first, this.leaseMillis, () =>
+      this.group.claim<ReadonlyArray<Decision>, ClaimFailure, never>(this.keys, this, {
+        failed: Effect.fail,
+        decided: Effect.succeed
+      })
+    ).pipe(
+      this.restore,
+      Effect.onError(() => release(this)),
+      Effect.matchEffect({
+        onFailure: (error): Effect.Effect<B, E | ClaimFailure, R> =>
+          error._tag === "StoreError" && error.retriable ? this.restore(this.askAnew()) : Effect.fail(error),
+        onSuccess: (decisions) => this.decided(decisions)
+      })
+    )
+  }
+}
 
 /** Asks again after a first failure, with growing pauses, for as long as a lease lasts. */
 const again = <A, E extends { readonly retriable: boolean }>(
@@ -143,12 +151,8 @@ export const complete = <B, E, R>(
   results: ReadonlyArray<string | undefined> | undefined,
   marked: (isOurs: (position: number) => boolean) => Effect.Effect<B, E, R>
 ): Effect.Effect<B, E | StoreError | InvalidInput, R> =>
-  group.complete<B, E | StoreError | InvalidInput, R>(
-    claimId,
-    keys,
-    results,
-    terms.retentionMillis,
-    (error) => {
+  group.complete<B, E | StoreError | InvalidInput, R>(claimId, keys, results, terms.retentionMillis, {
+    failed: (error) => {
       if (error._tag !== "StoreError" || !error.retriable) return Effect.fail(error)
       const asked = again(error, terms.leaseMillis, () =>
         group.complete<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput, never>(
@@ -156,15 +160,14 @@ export const complete = <B, E, R>(
           keys,
           results,
           terms.retentionMillis,
-          Effect.fail,
-          Effect.succeed
+          { failed: Effect.fail, answered: Effect.succeed }
         )
       )
       // after a lost answer, "already" is our own mark
       return Effect.flatMap(asked, (answers) => marked((position) => answers[position] !== "LeaseLost"))
     },
-    (answers) => marked((position) => answers[position] === "Completed")
-  )
+    answered: (answers) => marked((position) => answers[position] === "Completed")
+  })
 
 /** Gives the claim back, with all of its keys that are not completed. */
 export const release = (claim: Claim): Effect.Effect<void> =>

@@ -1,5 +1,5 @@
 /** The verbs of keys that one store call can take together: positions of one stream, or ids of one namespace. */
-import { Effect } from "effect"
+import { type Cause, Effect } from "effect"
 import {
   type ClaimIdReused,
   type InvalidInput,
@@ -13,7 +13,7 @@ import * as OffsetRanges from "../OffsetRanges.ts"
 import type { OffsetClaimRef, OffsetStoreService } from "../OffsetStore.ts"
 import type { ClaimTerms } from "../protocol/Claims.ts"
 import type { KeyClaimAnswer, KeyCompleteAnswer } from "../protocol/KeyState.ts"
-import type { CompleteAnswer, OffsetClaimAnswer } from "../protocol/StreamState.ts"
+import type { CompleteAnswer, OffsetClaimAnswer, OneOffsetAnswer } from "../protocol/StreamState.ts"
 import * as Input from "./input.ts"
 import type { Lease } from "./underLease.ts"
 
@@ -25,16 +25,27 @@ export type Decision =
 
 export type ClaimFailure = StoreError | InvalidInput | ClaimIdReused
 
+/** What follows a claim; decisions in the order of the keys. */
+export interface AfterClaim<B, F, S> {
+  readonly failed: (error: ClaimFailure) => Effect.Effect<B, F, S>
+  readonly decided: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+}
+
+/** What follows a completion; answers in the order of the keys. */
+export interface AfterCompletion<B, F, S> {
+  readonly failed: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>
+  readonly answered: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+}
+
 /**
- * Verbs for keys of one group; decisions and answers in the order of the keys. What follows is given along: a step
- * less for the fiber than an answer that is translated first.
+ * Verbs for keys of one group. What follows is given along: that is a step less for the fiber than an answer which is
+ * translated first.
  */
 export interface KeyGroup {
   readonly claim: <B, F, S>(
     keys: ReadonlyArray<Key>,
     terms: ClaimTerms,
-    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
-    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+    after: AfterClaim<B, F, S>
   ) => Effect.Effect<B, F, S>
   /** `results`, as text, belong to the keys in order; of positions none are kept. */
   readonly complete: <B, F, S>(
@@ -42,8 +53,7 @@ export interface KeyGroup {
     keys: ReadonlyArray<Key>,
     results: ReadonlyArray<string | undefined> | undefined,
     retentionMillis: number | undefined,
-    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
-    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+    after: AfterCompletion<B, F, S>
   ) => Effect.Effect<B, F, S>
   readonly release: (claimId: string) => Effect.Effect<void, StoreError | InvalidInput>
   /** A claim on keys of this group, as the store's verbs name it. */
@@ -57,6 +67,20 @@ export interface KeyGroup {
     lost: () => LeaseLost
   ) => Lease<OffsetClaimRef> | Lease<KeyClaimRef>
 }
+
+/** `Effect.matchEffect`, which wraps both functions once more. */
+const match = <A, E, B, F, S>(
+  effect: Effect.Effect<A, E>,
+  onFailure: (error: E) => Effect.Effect<B, F, S>,
+  onSuccess: (value: A) => Effect.Effect<B, F, S>
+): Effect.Effect<B, F, S> =>
+  Effect.matchCauseEffect(effect, {
+    onFailure: (cause): Effect.Effect<B, F, S> => {
+      const failure = cause.reasons.find((reason) => reason._tag === "Fail")
+      return failure === undefined ? Effect.failCause(cause as Cause.Cause<never>) : onFailure(failure.error)
+    },
+    onSuccess
+  })
 
 export class OffsetGroup implements KeyGroup {
   private readonly store: OffsetStoreService
@@ -73,14 +97,22 @@ export class OffsetGroup implements KeyGroup {
   claim<B, F, S>(
     keys: ReadonlyArray<Key>,
     terms: ClaimTerms,
-    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
-    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+    after: AfterClaim<B, F, S>
   ): Effect.Effect<B, F, S> {
+    if (keys.length === 1) {
+      const { offset } = keys[0] as OffsetKey
+      return match(
+        this.store.claimOffset(this.stream, offset, terms),
+        (error) => after.failed(error),
+        (answer) => after.decided([offsetDecision(answer)])
+      )
+    }
     const asked = this.rangesOf(keys)
-    return Effect.matchEffect(this.store.claim(this.stream, asked, terms), {
-      onFailure,
-      onSuccess: (answer) => onDecisions(offsetDecisions(answer, asked, keys))
-    })
+    return match(
+      this.store.claim(this.stream, asked, terms),
+      (error) => after.failed(error),
+      (answer) => after.decided(offsetDecisions(answer, asked, keys))
+    )
   }
 
   complete<B, F, S>(
@@ -88,13 +120,21 @@ export class OffsetGroup implements KeyGroup {
     keys: ReadonlyArray<Key>,
     _results: unknown,
     _retentionMillis: unknown,
-    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
-    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+    after: AfterCompletion<B, F, S>
   ): Effect.Effect<B, F, S> {
-    return Effect.matchEffect(this.store.complete(this.refOf(claimId), this.rangesOf(keys)), {
-      onFailure,
-      onSuccess: (answer) => onAnswers(offsetAnswers(answer, keys))
-    })
+    const ref = this.refOf(claimId)
+    if (keys.length === 1) {
+      return match(
+        this.store.completeOffset(ref, (keys[0] as OffsetKey).offset),
+        (error) => after.failed(error),
+        (answer) => after.answered([answer])
+      )
+    }
+    return match(
+      this.store.complete(ref, this.rangesOf(keys)),
+      (error) => after.failed(error),
+      (answer) => after.answered(offsetAnswers(answer, keys))
+    )
   }
 
   release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {
@@ -121,12 +161,22 @@ export class OffsetGroup implements KeyGroup {
   private rangesOf(keys: ReadonlyArray<Key>): OffsetRanges.OffsetRanges {
     if (keys !== this.keys) {
       this.keys = keys
-      this.ranges =
-        keys.length === 1
-          ? OffsetRanges.of((keys[0] as OffsetKey).offset)
-          : OffsetRanges.fromOffsets(keys.map((key) => (key as OffsetKey).offset))
+      this.ranges = OffsetRanges.fromOffsets(keys.map((key) => (key as OffsetKey).offset))
     }
     return this.ranges
+  }
+}
+
+const completed: Decision = { _tag: "Completed", result: undefined }
+
+const offsetDecision = (answer: OneOffsetAnswer): Decision => {
+  switch (answer._tag) {
+    case "Claimed":
+      return { _tag: "Granted", token: answer.token }
+    case "Completed":
+      return completed
+    case "InFlight":
+      return answer
   }
 }
 
@@ -148,9 +198,7 @@ const offsetDecisions = (
       return grant
     }
     const holder = held.find((part) => OffsetRanges.contains(part.ranges, offset))
-    return holder === undefined
-      ? { _tag: "Completed", result: undefined }
-      : { _tag: "InFlight", until: holder.until }
+    return holder === undefined ? completed : { _tag: "InFlight", until: holder.until }
   })
 }
 
@@ -183,16 +231,15 @@ export class IdGroup implements KeyGroup {
   claim<B, F, S>(
     keys: ReadonlyArray<Key>,
     terms: ClaimTerms,
-    onFailure: (error: ClaimFailure) => Effect.Effect<B, F, S>,
-    onDecisions: (decisions: ReadonlyArray<Decision>) => Effect.Effect<B, F, S>
+    after: AfterClaim<B, F, S>
   ): Effect.Effect<B, F, S> {
     const { fingerprint } = this
     const items = keys.map((key) => ({ key: (key as IdKey).id, fingerprint }))
-    return Effect.matchEffect(this.store.claim(this.namespace, items, terms), {
-      onFailure,
-      onSuccess: (answers) =>
-        onDecisions(answers.map((answer, index) => idDecision(answer, keys[index], fingerprint)))
-    })
+    return match(
+      this.store.claim(this.namespace, items, terms),
+      (error) => after.failed(error),
+      (answers) => after.decided(answers.map((answer, index) => idDecision(answer, keys[index], fingerprint)))
+    )
   }
 
   complete<B, F, S>(
@@ -200,15 +247,15 @@ export class IdGroup implements KeyGroup {
     keys: ReadonlyArray<Key>,
     results: ReadonlyArray<string | undefined> | undefined,
     retentionMillis: number | undefined,
-    onFailure: (error: StoreError | InvalidInput) => Effect.Effect<B, F, S>,
-    onAnswers: (answers: ReadonlyArray<KeyCompleteAnswer>) => Effect.Effect<B, F, S>
+    after: AfterCompletion<B, F, S>
   ): Effect.Effect<B, F, S> {
     const items = keys.map((key, index) => ({ key: (key as IdKey).id, result: results?.[index] }))
-    return Effect.matchEffect(this.store.complete(this.refOf(claimId), items, { retentionMillis }), {
-      onFailure,
+    return match(
+      this.store.complete(this.refOf(claimId), items, { retentionMillis }),
+      (error) => after.failed(error),
       // none is invalid: all were claimed
-      onSuccess: (answers) => onAnswers(answers as ReadonlyArray<KeyCompleteAnswer>)
-    })
+      (answers) => after.answered(answers as ReadonlyArray<KeyCompleteAnswer>)
+    )
   }
 
   release(claimId: string): Effect.Effect<void, StoreError | InvalidInput> {

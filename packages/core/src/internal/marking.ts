@@ -42,7 +42,7 @@ export const mark = (stores: Stores, key: Key, terms: Terms): Effect.Effect<bool
           giveBackUnanswered(`the claim on ${format(key)}`, group.release(claimId), error),
           Effect.fail(error)
         )
-      const decided = (decision: Decision): Effect.Effect<boolean, MarkError> => {
+      const decided = ([decision]: ReadonlyArray<Decision>): Effect.Effect<boolean, MarkError> => {
         switch (decision._tag) {
           case "Granted":
             return group.complete<boolean, MarkError, never>(
@@ -50,11 +50,13 @@ export const mark = (stores: Stores, key: Key, terms: Terms): Effect.Effect<bool
               keys,
               undefined,
               terms.retentionMillis,
-              failed,
-              ([answer]) =>
-                answer === "LeaseLost"
-                  ? Effect.fail(leaseLost(key, claimId, decision.token))
-                  : Effect.succeed(true)
+              {
+                failed,
+                answered: ([answer]) =>
+                  answer === "LeaseLost"
+                    ? Effect.fail(leaseLost(key, claimId, decision.token))
+                    : Effect.succeed(true)
+              }
             )
           case "Completed":
             return Effect.succeed(false)
@@ -65,11 +67,7 @@ export const mark = (stores: Stores, key: Key, terms: Terms): Effect.Effect<bool
             return Effect.fail(decision.error as InvalidInput)
         }
       }
-      return group.claim<boolean, MarkError, never>(
-        keys,
-        { claimId, owner: stores.owner, leaseMillis: terms.leaseMillis },
-        failed,
-        ([decision]) => decided(decision)
-      )
+      const claimTerms = { claimId, owner: stores.owner, leaseMillis: terms.leaseMillis }
+      return group.claim<boolean, MarkError, never>(keys, claimTerms, { failed, decided })
     })
   )

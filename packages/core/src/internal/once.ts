@@ -1,25 +1,24 @@
 /** `Tracker.once`: claim, run under the lease, complete. */
 import { Clock, Effect, Exit, Metric, type Schema } from "effect"
-import * as ClaimId from "../ClaimId.ts"
 import { InFlightElsewhere, InvalidInput, type LeaseLost, type StoreError } from "../Errors.ts"
 import { format, type Key } from "../Key.ts"
 import * as Metrics from "../Metrics.ts"
-import { monotonicMillis, untilWorthAsking } from "../Patience.ts"
+import { untilWorthAsking } from "../Patience.ts"
 import type { Handler, OnceOptions, Outcome, Terms, TrackerError } from "../Tracker.ts"
 import {
-  ask,
   type Claim,
   complete,
   completeUnheard,
   groupOf,
   isGroup,
+  Question,
   type Restore,
   release,
   type Stores
 } from "./claiming.ts"
 import { GrantedKey } from "./handlerClaim.ts"
-import { type KeyGroup, leaseLost } from "./keyGroup.ts"
-import { onOwnFiber } from "./ownFiber.ts"
+import { type Decision, type KeyGroup, leaseLost } from "./keyGroup.ts"
+import { onOwnFiberNow } from "./ownFiber.ts"
 import { decode, encode } from "./results.ts"
 import { Course, type Lease } from "./underLease.ts"
 
@@ -61,46 +60,56 @@ const attempt = <A, E, R>(
   count: number,
   patientUntil: number | undefined
 ): Effect.Effect<Outcome<A>, E | TrackerError, R> =>
-  Effect.uninterruptibleMask((restore) => {
-    const { group, keys, stores, terms } = call
-    const claim: Claim = { group, keys, claimId: ClaimId.make(), terms, owner: stores.owner }
-    const deadline = monotonicMillis(stores.clock) + terms.leaseMillis
-    return ask<Outcome<A>, E | TrackerError, R>(claim, restore, {
-      decided: ([decision]) => {
-        switch (decision._tag) {
-          case "Granted":
-            return granted(call, claim, decision.token, deadline, restore)
-          case "Completed":
-            return duplicate(call, decision.result)
-          case "InFlight":
-            return restore(inFlight(call, count, decision.until, patientUntil))
-          case "Refused":
-            return Effect.fail(decision.error)
-        }
-      },
-      unprotected: (cause) => restore(unprotected(call, cause)),
-      askAnew: () => attempt(call, count, patientUntil)
-    })
-  })
+  Effect.uninterruptibleMask((restore) => new Attempt(call, count, patientUntil, restore).ask())
+
+class Attempt<A, E, R> extends Question<Outcome<A>, E | TrackerError, R> {
+  private readonly call: Call<A, E, R>
+  private readonly count: number
+  private readonly patientUntil: number | undefined
+
+  constructor(call: Call<A, E, R>, count: number, patientUntil: number | undefined, restore: Restore) {
+    super(call.group, call.keys, call.terms, call.stores, restore)
+    this.call = call
+    this.count = count
+    this.patientUntil = patientUntil
+  }
+
+  decided([decision]: ReadonlyArray<Decision>): Effect.Effect<Outcome<A>, E | TrackerError, R> {
+    switch (decision._tag) {
+      case "Granted":
+        return granted(this.call, this, decision.token)
+      case "Completed":
+        return duplicate(this.call, decision.result)
+      case "InFlight":
+        return this.restore(inFlight(this.call, this.count, decision.until, this.patientUntil))
+      case "Refused":
+        return Effect.fail(decision.error)
+    }
+  }
+
+  unprotected(cause: StoreError): Effect.Effect<Outcome<A>, E, R> {
+    return unprotected(this.call, cause)
+  }
+
+  askAnew(): Effect.Effect<Outcome<A>, E | TrackerError, R> {
+    return attempt(this.call, this.count, this.patientUntil)
+  }
+}
 
 const granted = <A, E, R>(
   call: Call<A, E, R>,
-  claim: Claim,
-  token: number,
-  deadline: number,
-  restore: Restore
+  claim: Attempt<A, E, R>,
+  token: number
 ): Effect.Effect<Outcome<A>, E | TrackerError, R> => {
-  const { group, key, terms } = call
-  const { claimId } = claim
+  const { group, key } = call
+  const { claimId, deadline, leaseMillis } = claim
   const given = new GrantedKey(key, claimId, token, group)
   const course = new Course<A, E, unknown>(() => ({
-    ...(group.lease(claimId, terms.leaseMillis, deadline, () =>
-      leaseLost(key, claimId, token)
-    ) as Lease<unknown>),
+    ...(group.lease(claimId, leaseMillis, deadline, () => leaseLost(key, claimId, token)) as Lease<unknown>),
     isSettled: () => given.isCompleted
   }))
-  return Effect.matchCauseEffect(restore(onOwnFiber(run(call, given), course)), {
-    onFailure: (cause) => {
+  return onOwnFiberNow(run(call, given), course, claim.restore, {
+    failed: (cause): Effect.Effect<Outcome<A>, E | TrackerError> => {
       const { exit } = course
       // interrupted, and come to its end all the same: it has taken effect
       const left =
@@ -111,7 +120,7 @@ const granted = <A, E, R>(
             : release(claim)
       return Effect.andThen(left, Effect.failCause(cause))
     },
-    onSuccess: (value) => settle(call, claim, given, value)
+    succeeded: (value): Effect.Effect<Outcome<A>, E | TrackerError> => settle(call, claim, given, value)
   })
 }
 

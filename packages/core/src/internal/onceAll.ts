@@ -8,13 +8,20 @@
  * A key that comes again within the batch runs once: the others are duplicates of the first, or share its failure.
  */
 import { Cause, Clock, Effect, Exit, Metric, type Schema } from "effect"
-import * as ClaimId from "../ClaimId.ts"
 import { type ClaimIdReused, InFlightElsewhere, type InvalidInput, type StoreError } from "../Errors.ts"
 import { format, type Key } from "../Key.ts"
 import * as Metrics from "../Metrics.ts"
-import { monotonicMillis, untilWorthAsking } from "../Patience.ts"
+import { untilWorthAsking } from "../Patience.ts"
 import type { Failed, HandlerClaim, Outcome, Terms, TrackerError } from "../Tracker.ts"
-import { ask, type Claim, complete, completeUnheard, type Restore, release, type Stores } from "./claiming.ts"
+import {
+  type Claim,
+  complete,
+  completeUnheard,
+  Question,
+  type Restore,
+  release,
+  type Stores
+} from "./claiming.ts"
 import { GrantedKey } from "./handlerClaim.ts"
 import {
   checkIdKey,
@@ -25,7 +32,7 @@ import {
   leaseLost,
   OffsetGroup
 } from "./keyGroup.ts"
-import { onOwnFiber } from "./ownFiber.ts"
+import { onOwnFiber, onOwnFiberNow } from "./ownFiber.ts"
 import { decode, encode } from "./results.ts"
 import { Course, type Lease } from "./underLease.ts"
 
@@ -142,34 +149,47 @@ interface HeldItem {
 /** Claims, runs and settles the open items of one group; answers what others hold. */
 const round = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
-  { group, indexes }: Part
+  part: Part
 ): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> =>
-  Effect.uninterruptibleMask((restore) => {
-    const { stores, terms } = batch
-    const keys = indexes.map((index) => batch.keys[index])
-    const claim: Claim = { group, keys, claimId: ClaimId.make(), terms, owner: stores.owner }
-    const deadline = monotonicMillis(stores.clock) + terms.leaseMillis
-    return ask<ReadonlyArray<HeldItem>, StoreFailure, R>(claim, restore, {
-      decided: (decisions) => {
-        const { share, held, duplicates } = sort(batch, indexes, claim, decisions)
-        return share.indexes.length === 0
-          ? Effect.as(decodeAll(batch, duplicates), held)
-          : Effect.as(
-              Effect.andThen(
-                runGranted(batch, share, deadline, restore),
-                Effect.suspend(() => decodeAll(batch, duplicates.concat(settleRepeats(batch, share))))
-              ),
-              held
-            )
-      },
-      unprotected: (error) => Effect.as(restore(runUnprotected(batch, indexes, claim, error)), []),
-      askAnew: () => round(batch, { group, indexes })
-    })
-  })
+  Effect.uninterruptibleMask((restore) => new Round(batch, part, restore).ask())
+
+class Round<T, A, E, R> extends Question<ReadonlyArray<HeldItem>, StoreFailure, R> {
+  private readonly batch: Batch<T, A, E, R>
+  private readonly part: Part
+
+  constructor(batch: Batch<T, A, E, R>, part: Part, restore: Restore) {
+    const keys = part.indexes.map((index) => batch.keys[index])
+    super(part.group, keys, batch.terms, batch.stores, restore)
+    this.batch = batch
+    this.part = part
+  }
+
+  decided(decisions: ReadonlyArray<Decision>): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> {
+    const { batch } = this
+    const { share, held, duplicates } = sort(batch, this.part.indexes, this, decisions)
+    const work =
+      share.indexes.length === 0
+        ? decodeAll(batch, duplicates)
+        : Effect.andThen(
+            runGranted(batch, share, this),
+            Effect.suspend(() => decodeAll(batch, duplicates.concat(settleRepeats(batch, share))))
+          )
+    return Effect.as(work, held)
+  }
+
+  unprotected(cause: StoreError): Effect.Effect<ReadonlyArray<HeldItem>, never, R> {
+    return Effect.as(runUnprotected(this.batch, this.part.indexes, this, cause), [])
+  }
+
+  askAnew(): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> {
+    return round(this.batch, this.part)
+  }
+}
 
 /** What of a claim was granted, and how far it has come. A position is a place in these arrays. */
 class Share {
   readonly claim: Claim
+  readonly claimId: string
   /** Places in the batch. */
   readonly indexes: Array<number> = []
   readonly tokens: Array<number | undefined> = []
@@ -182,13 +202,13 @@ class Share {
   /** Places in the batch whose keys came before, and the positions that they came at. */
   readonly repeats: Array<{ readonly index: number; readonly first: number }> = []
 
-  constructor(claim: Claim) {
+  constructor(claim: Claim, claimId = claim.claimId) {
     this.claim = claim
+    this.claimId = claimId
   }
 
   handlerClaim(key: Key, position: number): HandlerClaim {
-    const { claimId, group } = this.claim
-    const given = new GrantedKey(key, claimId, this.tokens[position], group)
+    const given = new GrantedKey(key, this.claimId, this.tokens[position], this.claim.group)
     this.given[position] = given
     return given
   }
@@ -302,20 +322,17 @@ const decodeAll = <T, A, E, R>(
 const runGranted = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
   share: Share,
-  deadline: number,
-  restore: Restore
+  claim: Round<T, A, E, R>
 ): Effect.Effect<void, StoreFailure, R> => {
-  const { claim } = share
   const course = new Course<void, never, unknown>(() => ({
-    ...(claim.group.lease(claim.claimId, batch.terms.leaseMillis, deadline, () =>
+    ...(claim.group.lease(claim.claimId, claim.leaseMillis, claim.deadline, () =>
       leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokens[0])
     ) as Lease<unknown>),
     isSettled: () => share.isSettled
   }))
-  const running = restore(onOwnFiber(runHandlers(batch, share, course), course))
-  return Effect.matchCauseEffect(running, {
-    onSuccess: () => settle(batch, share),
-    onFailure: (cause) =>
+  return onOwnFiberNow(runHandlers(batch, share, course), course, claim.restore, {
+    succeeded: (): Effect.Effect<void, StoreFailure> => settle(batch, share),
+    failed: (cause) =>
       Cause.hasFails(cause)
         ? settle(batch, share)
         : Effect.andThen(
@@ -459,7 +476,7 @@ const runUnprotected = <T, A, E, R>(
   error: StoreError
 ): Effect.Effect<void, never, R> =>
   Effect.suspend(() => {
-    const share = new Share({ ...claim, claimId: "unprotected" })
+    const share = new Share(claim, "unprotected")
     const firsts = new Map<string | number, number>()
     for (const index of indexes) {
       const key = withinGroup(batch.keys[index])

@@ -6,15 +6,17 @@
  * that has taken effect would then be taken for undone, and be done again. So it is interrupted only when it rests
  * where it may be interrupted.
  */
-import { Effect, type Exit, type Fiber } from "effect"
+import { type Cause, Effect, Exit, Fiber } from "effect"
 
 /**
- * What a fiber does not tell by its interface, in Effect 4.1; `ownFiber.test.ts` fails where a later version has it
- * otherwise. Without these fields a fiber is interrupted at once, as `Fiber.interrupt` does it.
+ * What a fiber does not tell by its interface, in Effect 4.1; `Finishing.test.ts` fails where a later version has it
+ * otherwise. Without these fields a fiber is interrupted at once, as `Fiber.interrupt` does it, and work begins also where
+ * its caller was interrupted before.
  */
 interface Inside {
   interruptible?: boolean
   readonly _running?: boolean
+  readonly _interruptedCause?: unknown
 }
 
 /** Interrupts a fiber now if it rests where it may be interrupted, else as soon as it does. */
@@ -52,24 +54,92 @@ export interface Watcher<A, E, B, F> {
   readonly stopping: () => void
 }
 
-/** Runs `work` on a fiber of its own and waits for it; when the caller is interrupted, the work is, and is waited for. */
+/** What follows work. */
+export interface After<A, E, B, F, S> {
+  readonly succeeded: (value: A) => Effect.Effect<B, F, S>
+  readonly failed: (cause: Cause.Cause<E>) => Effect.Effect<B, F, S>
+}
+
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * Runs `work` on a fiber of its own and waits for it; when the caller is interrupted, the work is, and is waited for.
+ * It is not begun where the caller was interrupted before.
+ */
 export const onOwnFiber = <A, E, R, B, F>(
   work: Effect.Effect<A, E, R>,
   watcher: Watcher<A, E, B, F>
 ): Effect.Effect<B, F, R> =>
-  Effect.withFiber<B, F, R>((caller) => {
-    const fiber = Effect.runForkWith(caller.context)(work as Effect.Effect<A, E>)
-    const early = fiber.pollUnsafe()
-    if (early !== undefined) return watcher.ended(early)
-    return Effect.callback<B, F>((resume) => {
-      watcher.resting(() => interruptAtRest(fiber))
-      fiber.addObserver((exit) => resume(watcher.ended(exit)))
-      return Effect.suspend(() => {
-        watcher.stopping()
-        interruptAtRest(fiber)
-        return Effect.callback<void>((done) => {
-          fiber.addObserver(() => done(Effect.void))
-        })
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(Effect.void), () =>
+      onOwnFiberNow<A, E, R, B, F, B, F, never>(work, watcher, restore, {
+        succeeded: Effect.succeed,
+        failed: Effect.failCause
       })
+    )
+  )
+
+/**
+ * The same in the midst of an uninterruptible region, for the fiber that runs at this moment: where the work ends at
+ * once, what follows costs no step.
+ */
+export const onOwnFiberNow = <A, E, R, B, F, C, G, S>(
+  work: Effect.Effect<A, E, R>,
+  watcher: Watcher<A, E, B, F>,
+  restore: Restore,
+  after: After<B, F, C, G, S>
+): Effect.Effect<C, G, R | S> => {
+  const caller = Fiber.getCurrent()
+  return caller === undefined || (caller as Inside)._interruptedCause !== undefined
+    ? Effect.matchCauseEffect(restore(Effect.void), {
+        onFailure: (cause) => after.failed(cause),
+        onSuccess: () => Effect.withFiber((fiber) => begin(fiber, work, watcher, restore, after))
+      })
+    : begin(caller, work, watcher, restore, after)
+}
+
+const begin = <A, E, R, B, F, C, G, S>(
+  caller: Fiber.Fiber<unknown, unknown>,
+  work: Effect.Effect<A, E, R>,
+  watcher: Watcher<A, E, B, F>,
+  restore: Restore,
+  after: After<B, F, C, G, S>
+): Effect.Effect<C, G, S> => {
+  const fiber = Effect.runForkWith(caller.context)(work as Effect.Effect<A, E>)
+  const early = fiber.pollUnsafe()
+  if (early === undefined) return wait(fiber, watcher, restore, after)
+  const exit = watcher.ended(early)
+  return Exit.isSuccess(exit) ? after.succeeded(exit.value) : after.failed(exit.cause)
+}
+
+const wait = <A, E, B, F, C, G, S>(
+  fiber: Fiber.Fiber<A, E>,
+  watcher: Watcher<A, E, B, F>,
+  restore: Restore,
+  after: After<B, F, C, G, S>
+): Effect.Effect<C, G, S> => {
+  let answer: Exit.Exit<B, F> | undefined
+  let resume = (_exit: Exit.Exit<B, F>): void => {}
+  watcher.resting(() => interruptAtRest(fiber))
+  fiber.addObserver((exit) => {
+    answer = watcher.ended(exit)
+    resume(answer)
+  })
+  const end = Effect.callback<B, F>((done) => {
+    if (answer === undefined) resume = done
+    else done(answer)
+  })
+  // interrupted here, perhaps even before it waits
+  const stopped = Effect.suspend(() => {
+    if (answer !== undefined) return Effect.void
+    watcher.stopping()
+    interruptAtRest(fiber)
+    return Effect.callback<void>((done) => {
+      fiber.addObserver(() => done(Effect.void))
     })
   })
+  return Effect.matchCauseEffect(restore(end), {
+    onFailure: (cause) => Effect.flatMap(stopped, () => after.failed(cause)),
+    onSuccess: (value) => after.succeeded(value)
+  })
+}
