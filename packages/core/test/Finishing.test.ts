@@ -1,6 +1,6 @@
 /** What has come to its end is marked, whatever interrupted it meanwhile; what has not, is not. */
 import { assert, describe, it } from "@effect/vitest"
-import { Key, Tracker } from "@tidemark/core"
+import { IdempotencyStore, Key, Tracker } from "@tidemark/core"
 import { Cause, Deferred, Effect, Exit, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
@@ -89,6 +89,61 @@ for (const [what, run] of runs) {
         const exit = yield* Fiber.await(caller)
         assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
         assert.isTrue(yield* tracker.isProcessed(key))
+      }).pipe(Effect.provide(live))
+    )
+
+    it.effect(
+      "ends a handler that interrupts its own caller and goes on, before the claim is given back",
+      () =>
+        Effect.gen(function* () {
+          const tracker = yield* Tracker
+          const key = Key.id("k")
+          let caller: Fiber.Fiber<unknown, unknown> | undefined
+          let ended = "not"
+          const handler = Effect.sync(() => caller?.interruptUnsafe()).pipe(
+            Effect.andThen(Effect.sleep(10)),
+            Effect.andThen(Effect.sync(() => (ended = "came to its end"))),
+            Effect.onInterrupt(() => Effect.sync(() => (ended = "interrupted")))
+          )
+          caller = yield* Effect.forkChild(run(tracker, key, handler))
+          const exit = yield* Fiber.await(caller)
+          assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+          assert.strictEqual(ended, "interrupted")
+          assert.strictEqual(
+            (yield* tracker.once(key, Effect.void, { whenInFlight: "fail" }))._tag,
+            "Processed"
+          )
+        }).pipe(Effect.provide(live))
+    )
+
+    it.effect("begins no handler where the caller was interrupted while the claim was asked for", () =>
+      Effect.gen(function* () {
+        const asking = yield* Deferred.make<void>()
+        const answer = yield* Deferred.make<void>()
+        const store = yield* IdempotencyStore
+        const slow = IdempotencyStore.of({
+          ...store,
+          claim: (...args) =>
+            Deferred.succeed(asking, undefined).pipe(
+              Effect.andThen(Deferred.await(answer)),
+              Effect.andThen(store.claim(...args))
+            )
+        })
+        const tracker = yield* Effect.provideService(Tracker.make({ namespace: "n" }), IdempotencyStore, slow)
+        let effects = 0
+        const fiber = yield* Effect.forkChild(
+          run(
+            tracker,
+            Key.id("k"),
+            Effect.sync(() => ++effects)
+          )
+        )
+        yield* Deferred.await(asking)
+        const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+        yield* Deferred.succeed(answer, undefined)
+        yield* Fiber.join(interrupting)
+        assert.strictEqual(effects, 0)
+        assert.deepStrictEqual(yield* store.lookup("n", ["k"]), [{ _tag: "Unknown" }])
       }).pipe(Effect.provide(live))
     )
 
