@@ -12,6 +12,7 @@ import type { Terms } from "../Tracker.ts"
 import { giveBack, giveBackUnanswered } from "./givingBack.ts"
 import {
   type AfterClaim,
+  type AfterCompletion,
   type ClaimFailure,
   checkIdKey,
   checkOffsetKey,
@@ -142,32 +143,77 @@ const again = <A, E extends { readonly retriable: boolean }>(
   })
 
 /**
- * Marks what has taken effect: tried until the lease must be over, and never given back. `marked` learns for each key
- * whether it is marked as ours; where it is not, somebody else has done the work too.
+ * Marks what has taken effect: tried until the lease must be over, and never given back. `marked` learns the positions
+ * of keys that are not marked as ours: somebody else has done their work too.
  */
 export const complete = <B, E, R>(
-  { claimId, group, terms }: Claim,
+  claim: Claim,
   keys: ReadonlyArray<Key>,
   results: ReadonlyArray<string | undefined> | undefined,
-  marked: (isOurs: (position: number) => boolean) => Effect.Effect<B, E, R>
+  marked: (lost: ReadonlyArray<number>) => Effect.Effect<B, E, R>
 ): Effect.Effect<B, E | StoreError | InvalidInput, R> =>
-  group.complete<B, E | StoreError | InvalidInput, R>(claimId, keys, results, terms.retentionMillis, {
-    failed: (error) => {
-      if (error._tag !== "StoreError" || !error.retriable) return Effect.fail(error)
-      const asked = again(error, terms.leaseMillis, () =>
-        group.complete<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput, never>(
-          claimId,
-          keys,
-          results,
-          terms.retentionMillis,
-          { failed: Effect.fail, answered: Effect.succeed }
-        )
-      )
-      // after a lost answer, "already" is our own mark
-      return Effect.flatMap(asked, (answers) => marked((position) => answers[position] !== "LeaseLost"))
-    },
-    answered: (answers) => marked((position) => answers[position] === "Completed")
-  })
+  new Completion<B, E, R>(claim, keys, results, marked).ask()
+
+class Completion<B, E, R> implements AfterCompletion<B, E | StoreError | InvalidInput, R> {
+  private readonly claim: Claim
+  private readonly keys: ReadonlyArray<Key>
+  private readonly results: ReadonlyArray<string | undefined> | undefined
+  private readonly marked: (lost: ReadonlyArray<number>) => Effect.Effect<B, E, R>
+
+  constructor(
+    claim: Claim,
+    keys: ReadonlyArray<Key>,
+    results: ReadonlyArray<string | undefined> | undefined,
+    marked: (lost: ReadonlyArray<number>) => Effect.Effect<B, E, R>
+  ) {
+    this.claim = claim
+    this.keys = keys
+    this.results = results
+    this.marked = marked
+  }
+
+  ask(): Effect.Effect<B, E | StoreError | InvalidInput, R> {
+    return this.send(this)
+  }
+
+  answered(answers: ReadonlyArray<KeyCompleteAnswer>): Effect.Effect<B, E, R> {
+    return this.marked(positionsOf(answers, (answer) => answer !== "Completed"))
+  }
+
+  failed(error: StoreError | InvalidInput): Effect.Effect<B, E | StoreError | InvalidInput, R> {
+    if (error._tag !== "StoreError" || !error.retriable) return Effect.fail(error)
+    const asked = again(error, this.claim.leaseMillis, () =>
+      this.send<ReadonlyArray<KeyCompleteAnswer>, StoreError | InvalidInput, never>({
+        failed: Effect.fail,
+        answered: Effect.succeed
+      })
+    )
+    // after a lost answer, "already" is our own mark
+    return Effect.flatMap(asked, (answers) =>
+      this.marked(positionsOf(answers, (answer) => answer === "LeaseLost"))
+    )
+  }
+
+  private send<C, F, S>(after: AfterCompletion<C, F, S>): Effect.Effect<C, F, S> {
+    const { claimId, group, terms } = this.claim
+    return group.complete(claimId, this.keys, this.results, terms.retentionMillis, after)
+  }
+}
+
+const none: ReadonlyArray<number> = []
+
+const positionsOf = (
+  answers: ReadonlyArray<KeyCompleteAnswer>,
+  isLost: (answer: KeyCompleteAnswer) => boolean
+): ReadonlyArray<number> => {
+  let lost: Array<number> | undefined
+  for (let position = 0; position < answers.length; position++) {
+    if (!isLost(answers[position])) continue
+    if (lost === undefined) lost = [position]
+    else lost.push(position)
+  }
+  return lost ?? none
+}
 
 /** Gives the claim back, with all of its keys that are not completed. */
 export const release = (claim: Claim): Effect.Effect<void> =>

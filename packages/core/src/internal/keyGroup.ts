@@ -13,13 +13,13 @@ import * as OffsetRanges from "../OffsetRanges.ts"
 import type { OffsetClaimRef, OffsetStoreService } from "../OffsetStore.ts"
 import type { ClaimTerms } from "../protocol/Claims.ts"
 import type { KeyClaimAnswer, KeyCompleteAnswer } from "../protocol/KeyState.ts"
-import type { CompleteAnswer, OffsetClaimAnswer, OneOffsetAnswer } from "../protocol/StreamState.ts"
+import type { CompleteAnswer, OffsetClaimAnswer } from "../protocol/StreamState.ts"
 import * as Input from "./input.ts"
 import type { Lease } from "./underLease.ts"
 
 export type Decision =
-  | { readonly _tag: "Granted"; readonly token: number }
-  | { readonly _tag: "Completed"; readonly result: string | undefined }
+  | { readonly _tag: "Claimed"; readonly token: number }
+  | { readonly _tag: "Completed"; readonly result?: string | undefined }
   | { readonly _tag: "InFlight"; readonly until: number }
   | { readonly _tag: "Refused"; readonly error: InvalidInput | PayloadMismatch }
 
@@ -68,16 +68,18 @@ export interface KeyGroup {
   ) => Lease<OffsetClaimRef> | Lease<KeyClaimRef>
 }
 
-/** `Effect.matchEffect`, which wraps both functions once more. */
+/** `Effect.matchEffect` with fewer functions around functions. */
 const match = <A, E, B, F, S>(
   effect: Effect.Effect<A, E>,
-  onFailure: (error: E) => Effect.Effect<B, F, S>,
+  after: { readonly failed: (error: E) => Effect.Effect<B, F, S> },
   onSuccess: (value: A) => Effect.Effect<B, F, S>
 ): Effect.Effect<B, F, S> =>
   Effect.matchCauseEffect(effect, {
     onFailure: (cause): Effect.Effect<B, F, S> => {
       const failure = cause.reasons.find((reason) => reason._tag === "Fail")
-      return failure === undefined ? Effect.failCause(cause as Cause.Cause<never>) : onFailure(failure.error)
+      return failure === undefined
+        ? Effect.failCause(cause as Cause.Cause<never>)
+        : after.failed(failure.error)
     },
     onSuccess
   })
@@ -101,17 +103,13 @@ export class OffsetGroup implements KeyGroup {
   ): Effect.Effect<B, F, S> {
     if (keys.length === 1) {
       const { offset } = keys[0] as OffsetKey
-      return match(
-        this.store.claimOffset(this.stream, offset, terms),
-        (error) => after.failed(error),
-        (answer) => after.decided([offsetDecision(answer)])
+      return match(this.store.claimOffset(this.stream, offset, terms), after, (answer) =>
+        after.decided([answer])
       )
     }
     const asked = this.rangesOf(keys)
-    return match(
-      this.store.claim(this.stream, asked, terms),
-      (error) => after.failed(error),
-      (answer) => after.decided(offsetDecisions(answer, asked, keys))
+    return match(this.store.claim(this.stream, asked, terms), after, (answer) =>
+      after.decided(offsetDecisions(answer, asked, keys))
     )
   }
 
@@ -124,16 +122,12 @@ export class OffsetGroup implements KeyGroup {
   ): Effect.Effect<B, F, S> {
     const ref = this.refOf(claimId)
     if (keys.length === 1) {
-      return match(
-        this.store.completeOffset(ref, (keys[0] as OffsetKey).offset),
-        (error) => after.failed(error),
-        (answer) => after.answered([answer])
+      return match(this.store.completeOffset(ref, (keys[0] as OffsetKey).offset), after, (answer) =>
+        after.answered([answer])
       )
     }
-    return match(
-      this.store.complete(ref, this.rangesOf(keys)),
-      (error) => after.failed(error),
-      (answer) => after.answered(offsetAnswers(answer, keys))
+    return match(this.store.complete(ref, this.rangesOf(keys)), after, (answer) =>
+      after.answered(offsetAnswers(answer, keys))
     )
   }
 
@@ -167,25 +161,14 @@ export class OffsetGroup implements KeyGroup {
   }
 }
 
-const completed: Decision = { _tag: "Completed", result: undefined }
-
-const offsetDecision = (answer: OneOffsetAnswer): Decision => {
-  switch (answer._tag) {
-    case "Claimed":
-      return { _tag: "Granted", token: answer.token }
-    case "Completed":
-      return completed
-    case "InFlight":
-      return answer
-  }
-}
+const completed: Decision = { _tag: "Completed" }
 
 const offsetDecisions = (
   { granted, token, held, until }: OffsetClaimAnswer,
   asked: OffsetRanges.OffsetRanges,
   keys: ReadonlyArray<Key>
 ): ReadonlyArray<Decision> => {
-  const grant: Decision = { _tag: "Granted", token: token ?? 0 }
+  const grant: Decision = { _tag: "Claimed", token: token ?? 0 }
   const repeats = OffsetRanges.size(asked) < keys.length
   if (!repeats && OffsetRanges.equals(granted, asked)) return new Array<Decision>(keys.length).fill(grant)
   const seen = new Set<number>()
@@ -235,10 +218,8 @@ export class IdGroup implements KeyGroup {
   ): Effect.Effect<B, F, S> {
     const { fingerprint } = this
     const items = keys.map((key) => ({ key: (key as IdKey).id, fingerprint }))
-    return match(
-      this.store.claim(this.namespace, items, terms),
-      (error) => after.failed(error),
-      (answers) => after.decided(answers.map((answer, index) => idDecision(answer, keys[index], fingerprint)))
+    return match(this.store.claim(this.namespace, items, terms), after, (answers) =>
+      after.decided(answers.map((answer, index) => idDecision(answer, keys[index], fingerprint)))
     )
   }
 
@@ -252,7 +233,7 @@ export class IdGroup implements KeyGroup {
     const items = keys.map((key, index) => ({ key: (key as IdKey).id, result: results?.[index] }))
     return match(
       this.store.complete(this.refOf(claimId), items, { retentionMillis }),
-      (error) => after.failed(error),
+      after,
       // none is invalid: all were claimed
       (answers) => after.answered(answers as ReadonlyArray<KeyCompleteAnswer>)
     )
@@ -281,8 +262,6 @@ const idDecision = (
   fingerprint: string | undefined
 ): Decision => {
   switch (answer._tag) {
-    case "Claimed":
-      return { _tag: "Granted", token: answer.token }
     case "Invalid":
       return { _tag: "Refused", error: answer.error }
     case "Mismatch":
@@ -296,9 +275,24 @@ const idDecision = (
   }
 }
 
+export const checkStream = (stream: unknown): InvalidInput | undefined => Input.name("stream", stream)
+
+export const checkOffset = ({ offset }: OffsetKey): InvalidInput | undefined => Input.offset("offset", offset)
+
+export const checkNamespace = (namespace: string | undefined): InvalidInput | undefined =>
+  namespace === undefined
+    ? Input.invalid(
+        "namespace",
+        undefined,
+        "a name of 1 to 1,024 bytes: Tracker.layer({ namespace }) or Key.id(id, { namespace })"
+      )
+    : Input.name("namespace", namespace)
+
+export const checkId = ({ id }: IdKey): InvalidInput | undefined => Input.name("key", id)
+
 export const checkOffsetKey = (key: OffsetKey, fingerprint?: string): InvalidInput | undefined =>
-  Input.name("stream", key.stream) ??
-  Input.offset("offset", key.offset) ??
+  checkStream(key.stream) ??
+  checkOffset(key) ??
   (fingerprint === undefined
     ? undefined
     : Input.invalid(
@@ -312,14 +306,8 @@ export const checkIdKey = (
   namespace: string | undefined,
   fingerprint?: string
 ): InvalidInput | undefined =>
-  (namespace === undefined
-    ? Input.invalid(
-        "namespace",
-        undefined,
-        "a name of 1 to 1,024 bytes: Tracker.layer({ namespace }) or Key.id(id, { namespace })"
-      )
-    : Input.name("namespace", namespace)) ??
-  Input.name("key", key.id) ??
+  checkNamespace(namespace) ??
+  checkId(key) ??
   (fingerprint === undefined ? undefined : Input.name("fingerprint", fingerprint))
 
 export const leaseLost = (key: Key, claimId: string, token: number | undefined): LeaseLost =>

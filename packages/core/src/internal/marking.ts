@@ -44,7 +44,7 @@ export const mark = (stores: Stores, key: Key, terms: Terms): Effect.Effect<bool
         )
       const decided = ([decision]: ReadonlyArray<Decision>): Effect.Effect<boolean, MarkError> => {
         switch (decision._tag) {
-          case "Granted":
+          case "Claimed":
             return group.complete<boolean, MarkError, never>(
               claimId,
               keys,

@@ -74,9 +74,10 @@ class Attempt<A, E, R> extends Question<Outcome<A>, E | TrackerError, R> {
     this.patientUntil = patientUntil
   }
 
-  decided([decision]: ReadonlyArray<Decision>): Effect.Effect<Outcome<A>, E | TrackerError, R> {
+  decided(decisions: ReadonlyArray<Decision>): Effect.Effect<Outcome<A>, E | TrackerError, R> {
+    const decision = decisions[0]
     switch (decision._tag) {
-      case "Granted":
+      case "Claimed":
         return granted(this.call, this, decision.token)
       case "Completed":
         return duplicate(this.call, decision.result)
@@ -137,17 +138,12 @@ const settle = <A, E, R>(
   if (given.isCompleted) return Effect.succeed({ _tag: "Processed", value })
   const encoded = result === undefined ? undefined : encode(result, value)
   const results = encoded === undefined ? undefined : [encoded.text]
-  return complete<Outcome<A>, StoreError | InvalidInput | LeaseLost, never>(
-    claim,
-    keys,
-    results,
-    (isOurs) => {
-      if (!isOurs(0)) return Effect.fail(leaseLost(key, claim.claimId, given.token))
-      return encoded?.error === undefined
-        ? Effect.succeed({ _tag: "Processed", value })
-        : Effect.fail(encoded.error)
-    }
-  )
+  return complete<Outcome<A>, StoreError | InvalidInput | LeaseLost, never>(claim, keys, results, (lost) => {
+    if (lost.length > 0) return Effect.fail(leaseLost(key, claim.claimId, given.token))
+    return encoded?.error === undefined
+      ? Effect.succeed({ _tag: "Processed", value })
+      : Effect.fail(encoded.error)
+  })
 }
 
 const duplicate = <A, E, R>(

@@ -24,8 +24,10 @@ import {
 } from "./claiming.ts"
 import { GrantedKey } from "./handlerClaim.ts"
 import {
-  checkIdKey,
-  checkOffsetKey,
+  checkId,
+  checkNamespace,
+  checkOffset,
+  checkStream,
   type Decision,
   IdGroup,
   type KeyGroup,
@@ -82,27 +84,40 @@ export const runOnceAll = <T, A, E, R>(
     )
   })
 
+interface GrowingPart extends Part {
+  readonly name: string
+  readonly isOffsets: boolean
+  readonly indexes: Array<number>
+}
+
 /** The batch by stream and namespace; a key that can't be one is `Failed` at once. */
 const partsOf = <T, A, E, R>({ keys, outcomes, stores }: Batch<T, A, E, R>): ReadonlyArray<Part> => {
-  const streams = new Map<string, { group: KeyGroup; indexes: Array<number> }>()
-  const namespaces = new Map<string, { group: KeyGroup; indexes: Array<number> }>()
+  const streams = new Map<string, GrowingPart>()
+  const namespaces = new Map<string, GrowingPart>()
+  // most often keys of one stream or namespace follow each other: its name is checked once then
+  let last: GrowingPart | undefined
   for (let index = 0; index < keys.length; index++) {
     const key = keys[index]
-    const isOffset = key._tag === "Offset"
-    const name = isOffset ? key.stream : (key.namespace ?? stores.namespace)
-    const bad = isOffset ? checkOffsetKey(key) : checkIdKey(key, name)
+    const isOffsets = key._tag === "Offset"
+    const name = isOffsets ? key.stream : (key.namespace ?? stores.namespace)
+    const isSame = last !== undefined && name === last.name && isOffsets === last.isOffsets
+    const bad = isOffsets
+      ? ((isSame ? undefined : checkStream(name)) ?? checkOffset(key))
+      : ((isSame ? undefined : checkNamespace(name)) ?? checkId(key))
     if (bad !== undefined || name === undefined) {
       outcomes[index] = { _tag: "Failed", error: bad as InvalidInput }
       continue
     }
-    const parts = isOffset ? streams : namespaces
-    let part = parts.get(name)
-    if (part === undefined) {
-      const group = isOffset ? new OffsetGroup(stores.offsets, name) : new IdGroup(stores.keys, name)
-      part = { group, indexes: [] }
-      parts.set(name, part)
+    if (!isSame || last === undefined) {
+      const parts = isOffsets ? streams : namespaces
+      last = parts.get(name)
+      if (last === undefined) {
+        const group = isOffsets ? new OffsetGroup(stores.offsets, name) : new IdGroup(stores.keys, name)
+        last = { name, isOffsets, group, indexes: [] }
+        parts.set(name, last)
+      }
     }
-    part.indexes.push(index)
+    last.indexes.push(index)
   }
   return [...streams.values(), ...namespaces.values()]
 }
@@ -244,7 +259,7 @@ const sort = <T, A, E, R>(
     const index = indexes[place]
     const decision = decisions[place]
     switch (decision._tag) {
-      case "Granted":
+      case "Claimed":
         share.indexes.push(index)
         share.tokens.push(decision.token)
         break
@@ -462,8 +477,8 @@ const settle = <T, A, E, R>(
       ? claim.keys
       : ran.map((_, place) => batch.keys[indexes[positionOf(place)]])
   const results = batch.result === undefined ? undefined : keys.map((_, place) => texts[positionOf(place)])
-  return complete<void, never, never>(claim, keys, results, (isOurs) => {
-    for (let place = 0; place < keys.length; place++) if (!isOurs(place)) lose(positionOf(place))
+  return complete<void, never, never>(claim, keys, results, (lost) => {
+    for (const place of lost) lose(positionOf(place))
     return releaseRest
   })
 }
