@@ -16,7 +16,7 @@ import {
   release,
   type Stores
 } from "./claiming.ts"
-import { GrantedKey } from "./handlerClaim.ts"
+import { DoneByHandlers, GrantedKey } from "./handlerClaim.ts"
 import { type Decision, type KeyGroup, leaseLost } from "./keyGroup.ts"
 import { onOwnFiberNow } from "./ownFiber.ts"
 import { decode, encode } from "./results.ts"
@@ -104,42 +104,50 @@ const granted = <A, E, R>(
 ): Effect.Effect<Outcome<A>, E | TrackerError, R> => {
   const { group, key } = call
   const { claimId, deadline, leaseMillis } = claim
-  const given = new GrantedKey(key, claimId, token, group)
+  const done = new DoneByHandlers()
   const course = new Course<A, E, unknown>(() => ({
     ...(group.lease(claimId, leaseMillis, deadline, () => leaseLost(key, claimId, token)) as Lease<unknown>),
-    isSettled: () => given.isCompleted
+    isSettled: () => done.size > 0
   }))
-  return onOwnFiberNow(run(call, given), course, claim.restore, {
+  return onOwnFiberNow(run(call, claimId, token, done), course, claim.restore, {
     failed: (cause): Effect.Effect<Outcome<A>, E | TrackerError> => {
       const { exit } = course
       // interrupted, and come to its end all the same: it has taken effect
       const left =
         exit !== undefined && Exit.isSuccess(exit)
-          ? completeUnheard(claim, settle(call, claim, given, exit.value))
-          : given.isCompleted
+          ? completeUnheard(claim, settle(call, claim, token, done, exit.value))
+          : done.size > 0
             ? Effect.void
             : release(claim)
       return Effect.andThen(left, Effect.failCause(cause))
     },
-    succeeded: (value): Effect.Effect<Outcome<A>, E | TrackerError> => settle(call, claim, given, value)
+    succeeded: (value): Effect.Effect<Outcome<A>, E | TrackerError> => settle(call, claim, token, done, value)
   })
 }
 
-const run = <A, E, R>({ handler }: Call<A, E, R>, given: GrantedKey): Effect.Effect<A, E, R> =>
-  Effect.isEffect(handler) ? handler : Effect.suspend(() => handler(given))
+const run = <A, E, R>(
+  { group, handler, key }: Call<A, E, R>,
+  claimId: string,
+  token: number | undefined,
+  done: DoneByHandlers
+): Effect.Effect<A, E, R> =>
+  Effect.isEffect(handler)
+    ? handler
+    : Effect.suspend(() => handler(new GrantedKey(key, claimId, token, group, done, 0)))
 
 /** Marks the key, with the result where one is kept; unless that was done in the handler. */
 const settle = <A, E, R>(
   { key, keys, result }: Call<A, E, R>,
   claim: Claim,
-  given: GrantedKey,
+  token: number,
+  done: DoneByHandlers,
   value: A
 ): Effect.Effect<Outcome<A>, StoreError | InvalidInput | LeaseLost> => {
-  if (given.isCompleted) return Effect.succeed({ _tag: "Processed", value })
+  if (done.size > 0) return Effect.succeed({ _tag: "Processed", value })
   const encoded = result === undefined ? undefined : encode(result, value)
   const results = encoded === undefined ? undefined : [encoded.text]
   return complete<Outcome<A>, StoreError | InvalidInput | LeaseLost, never>(claim, keys, results, (lost) => {
-    if (lost.length > 0) return Effect.fail(leaseLost(key, claim.claimId, given.token))
+    if (lost.length > 0) return Effect.fail(leaseLost(key, claim.claimId, token))
     return encoded?.error === undefined
       ? Effect.succeed({ _tag: "Processed", value })
       : Effect.fail(encoded.error)
@@ -159,7 +167,7 @@ const unprotected = <A, E, R>(call: Call<A, E, R>, cause: StoreError): Effect.Ef
     `tidemark: ${format(call.key)} runs unprotected, the store failed: ${cause.message}`
   ).pipe(
     Effect.andThen(Metric.update(Metrics.unprotectedRuns, 1)),
-    Effect.andThen(run(call, new GrantedKey(call.key, "unprotected", undefined, call.group))),
+    Effect.andThen(run(call, "unprotected", undefined, new DoneByHandlers())),
     Effect.map((value) => ({ _tag: "Processed", value }))
   )
 

@@ -22,7 +22,7 @@ import {
   release,
   type Stores
 } from "./claiming.ts"
-import { GrantedKey } from "./handlerClaim.ts"
+import { DoneByHandlers, GrantedKey } from "./handlerClaim.ts"
 import {
   checkId,
   checkNamespace,
@@ -173,7 +173,9 @@ class Round<T, A, E, R> extends Question<ReadonlyArray<HeldItem>, StoreFailure, 
   private readonly part: Part
 
   constructor(batch: Batch<T, A, E, R>, part: Part, restore: Restore) {
-    const keys = part.indexes.map((index) => batch.keys[index])
+    // of one stream, most often
+    const isAll = part.indexes.length === batch.keys.length
+    const keys = isAll ? batch.keys : part.indexes.map((index) => batch.keys[index])
     super(part.group, keys, batch.terms, batch.stores, restore)
     this.batch = batch
     this.part = part
@@ -208,8 +210,7 @@ class Share {
   /** Places in the batch. */
   readonly indexes: Array<number> = []
   readonly tokens: Array<number | undefined> = []
-  /** What handlers were given. */
-  private readonly given: Array<GrantedKey> = []
+  readonly doneByHandlers = new DoneByHandlers()
   /** Positions whose handlers have succeeded, and whose keys are to be completed. */
   readonly ran: Array<number> = []
   /** Their values as text for the store, by position. */
@@ -223,21 +224,13 @@ class Share {
   }
 
   handlerClaim(key: Key, position: number): HandlerClaim {
-    const given = new GrantedKey(key, this.claimId, this.tokens[position], this.claim.group)
-    this.given[position] = given
-    return given
+    const { claim, claimId, doneByHandlers, tokens } = this
+    return new GrantedKey(key, claimId, tokens[position], claim.group, doneByHandlers, position)
   }
 
-  /** Whether the handler saw to it itself that its key is completed. */
-  isCompleted(position: number): boolean {
-    return this.given[position]?.isCompleted === true
-  }
-
+  /** Whether nothing is held any more. */
   get isSettled(): boolean {
-    return (
-      this.given.length === this.indexes.length &&
-      this.indexes.every((_, position) => this.isCompleted(position))
-    )
+    return this.doneByHandlers.size === this.indexes.length
   }
 }
 
@@ -430,7 +423,7 @@ const noteSuccess = <T, A, E, R>(
   value: A
 ): void => {
   const { indexes, ran, texts } = share
-  if (share.isCompleted(position)) {
+  if (share.doneByHandlers.has(position)) {
     outcomes[indexes[position]] = { _tag: "Processed", value }
     return
   }
