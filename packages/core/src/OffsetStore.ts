@@ -120,12 +120,15 @@ export interface OffsetStoreService
     claim: OffsetClaimRef,
     ranges: OffsetRanges.OffsetRanges
   ) => Effect.Effect<CompleteAnswer, StoreError | InvalidInput>
-  /** What `claim` does, for one offset, with the answer in the words of the answers for keys. */
+  /**
+   * What `claim` does, for one offset, with the answer in the words of the answers for keys. `undefined`: the claim id
+   * is in use for other ranges, and nothing was changed. (An error would cost every claim a step of its fiber.)
+   */
   readonly claimOffset: (
     stream: string,
     offset: number,
     terms: ClaimTerms
-  ) => Effect.Effect<OneOffsetAnswer, StoreError | InvalidInput | ClaimIdReused>
+  ) => Effect.Effect<OneOffsetAnswer | undefined, StoreError | InvalidInput>
   /** What `complete` does, for one offset. */
   readonly completeOffset: (
     claim: OffsetClaimRef,
@@ -195,17 +198,6 @@ const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
 const checkRenewal = (claim: OffsetRenewal): InvalidInput | undefined =>
   checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
 
-const reusedOr = <Answer>(
-  stream: string,
-  { claimId }: ClaimTerms,
-  claim: Effect.Effect<Answer | undefined, StoreError>
-): Effect.Effect<Answer, StoreError | ClaimIdReused> =>
-  Effect.flatMap(claim, (answer) =>
-    answer === undefined
-      ? Effect.fail(new ClaimIdReused({ claimId, what: `stream ${stream}` }))
-      : Effect.succeed(answer)
-  )
-
 const claimOne = (
   implementation: OffsetStoreImplementation,
   stream: string,
@@ -241,14 +233,18 @@ const makeService = (
         leases,
         claim: (stream, ranges, terms) =>
           Input.unless(Input.name("stream", stream) ?? checkRanges(ranges) ?? Input.terms(terms), () =>
-            reusedOr(stream, terms, implementation.claim(stream, ranges, terms))
+            Effect.flatMap(implementation.claim(stream, ranges, terms), (answer) =>
+              answer === undefined
+                ? Effect.fail(new ClaimIdReused({ claimId: terms.claimId, what: `stream ${stream}` }))
+                : Effect.succeed(answer)
+            )
           ),
         complete: (claim, ranges) =>
           Input.unless(checkRef(claim) ?? checkDone(ranges), () => implementation.complete(claim, ranges)),
         claimOffset: (stream, offset, terms) =>
           Input.unless(
             Input.name("stream", stream) ?? Input.offset("offset", offset) ?? Input.terms(terms),
-            () => reusedOr(stream, terms, claimOne(implementation, stream, offset, terms))
+            () => claimOne(implementation, stream, offset, terms)
           ),
         completeOffset: (claim, offset) =>
           Input.unless(checkRef(claim) ?? Input.offset("offset", offset), () =>

@@ -1,12 +1,6 @@
 /** The verbs of keys that one store call can take together: positions of one stream, or ids of one namespace. */
 import { type Cause, Effect } from "effect"
-import {
-  type ClaimIdReused,
-  type InvalidInput,
-  LeaseLost,
-  PayloadMismatch,
-  type StoreError
-} from "../Errors.ts"
+import { ClaimIdReused, type InvalidInput, LeaseLost, PayloadMismatch, type StoreError } from "../Errors.ts"
 import type { IdempotencyStoreService, InvalidKey, KeyClaimRef } from "../IdempotencyStore.ts"
 import { format, type IdKey, type Key, type OffsetKey } from "../Key.ts"
 import * as OffsetRanges from "../OffsetRanges.ts"
@@ -104,7 +98,9 @@ export class OffsetGroup implements KeyGroup {
     if (keys.length === 1) {
       const { offset } = keys[0] as OffsetKey
       return match(this.store.claimOffset(this.stream, offset, terms), after, (answer) =>
-        after.decided([answer])
+        answer === undefined
+          ? after.failed(new ClaimIdReused({ claimId: terms.claimId, what: `stream ${this.stream}` }))
+          : after.decided([answer])
       )
     }
     const asked = this.rangesOf(keys)
