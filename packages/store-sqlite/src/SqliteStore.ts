@@ -3,6 +3,7 @@
  */
 import {
   IdempotencyStore,
+  Inspect,
   InvalidInput,
   Lock,
   OffsetStore,
@@ -11,6 +12,7 @@ import {
   type StoreError
 } from "@tidemark/core"
 import { Config, Context, type Duration, Effect, Layer, type Scope } from "effect"
+import { inspect } from "./internal/inspect.ts"
 import { open } from "./internal/open.ts"
 import { keyStore, offsetStore, Store } from "./internal/Store.ts"
 import { sweep, sweepOften } from "./internal/sweep.ts"
@@ -39,7 +41,7 @@ export interface SqliteStoreOptions {
   readonly maxBytes?: number
 }
 
-export type SqliteStoreServices = OffsetStore | IdempotencyStore | Lock | SqliteDatabase
+export type SqliteStoreServices = OffsetStore | IdempotencyStore | Lock | Inspect | SqliteDatabase
 
 interface Terms {
   readonly filename: string
@@ -110,6 +112,7 @@ const opened = (options: SqliteStoreOptions) =>
     const store = yield* Store.make(yield* open(terms))
     return Context.make(OffsetStore, yield* offsetStore(store)).pipe(
       Context.add(IdempotencyStore, yield* keyStore(store, terms.retentionMillis)),
+      Context.add(Inspect, inspect(store)),
       Context.add(Opened, Opened.of({ store, terms }))
     )
   })
@@ -128,7 +131,7 @@ const database = Layer.effect(
 )
 
 const layerOf = <E>(
-  stores: Effect.Effect<Context.Context<OffsetStore | IdempotencyStore | Opened>, E, Scope.Scope>
+  stores: Effect.Effect<Context.Context<OffsetStore | IdempotencyStore | Inspect | Opened>, E, Scope.Scope>
 ): Layer.Layer<SqliteStoreServices, E> =>
   database.pipe(Layer.provideMerge(Lock.layer), Layer.provideMerge(Layer.effectContext(stores)))
 

@@ -118,7 +118,7 @@ export class Keys {
     retentionMillis: number,
     now: number
   ): ReadonlyArray<Protocol.KeyCompleteAnswer> {
-    const namespace = this.namespace(namespaceName)
+    const namespace = this.namespaceId(namespaceName)
     if (namespace === undefined) return items.map(() => "LeaseLost")
     const claim = this.heldBatch(claimId, now)
     const until = now + retentionMillis
@@ -139,7 +139,7 @@ export class Keys {
     items: ReadonlyArray<{ readonly key: string }>,
     now: number
   ): { readonly completed: ReadonlyArray<string>; readonly lost: boolean } {
-    const namespace = this.namespace(namespaceName)
+    const namespace = this.namespaceId(namespaceName)
     if (namespace === undefined) return { completed: [], lost: true }
     const claim = this.heldBatch(claimId, now)
     const completed: Array<string> = []
@@ -177,7 +177,7 @@ export class Keys {
   }
 
   lookup(namespaceName: string, key: string, now: number): Protocol.KeyStatus {
-    const namespace = this.namespace(namespaceName)
+    const namespace = this.namespaceId(namespaceName)
     const found = namespace === undefined ? undefined : this.find(namespace, key)
     if (found === undefined || now >= found.until) return { _tag: "Unknown" }
     return found.owner === null
@@ -186,7 +186,7 @@ export class Keys {
   }
 
   forget(namespaceName: string, key: string): boolean {
-    const namespace = this.namespace(namespaceName)
+    const namespace = this.namespaceId(namespaceName)
     const found = namespace === undefined ? undefined : this.find(namespace, key)
     if (namespace === undefined || found === undefined) return false
     this.sql.deleteKeyOf.run(namespace, key, found.batch)
@@ -229,7 +229,7 @@ export class Keys {
   }
 
   /** The number of a namespace; `undefined` where nothing was ever claimed in it. */
-  private namespace(name: string): number | undefined {
+  namespaceId(name: string): number | undefined {
     let id = this.namespaces.get(name)
     if (id === undefined) {
       id = (this.sql.namespace.get(name) as { id: number } | undefined)?.id
@@ -239,7 +239,7 @@ export class Keys {
   }
 
   private namespaceOrNew(name: string): number {
-    const known = this.namespace(name)
+    const known = this.namespaceId(name)
     if (known !== undefined) return known
     const id = Number(this.sql.insertNamespace.run(name).lastInsertRowid)
     this.namespaces.set(name, id)
