@@ -14,7 +14,7 @@ import {
 import { Config, Context, type Duration, Effect, Layer, type Scope } from "effect"
 import { inspect } from "./internal/inspect.ts"
 import { open } from "./internal/open.ts"
-import { keyStore, offsetStore, Store } from "./internal/Store.ts"
+import { keyStore, offsetStore, orNot, Store } from "./internal/Store.ts"
 import { sweep, sweepOften } from "./internal/sweep.ts"
 import { transactions } from "./internal/transactions.ts"
 import { SqliteDatabase } from "./SqliteDatabase.ts"
@@ -112,7 +112,7 @@ const opened = (options: SqliteStoreOptions) =>
     const store = yield* Store.make(yield* open(terms))
     return Context.make(OffsetStore, yield* offsetStore(store)).pipe(
       Context.add(IdempotencyStore, yield* keyStore(store, terms.retentionMillis)),
-      Context.add(Inspect, inspect(store)),
+      Context.add(Inspect, yield* orNot("open", () => inspect(store))),
       Context.add(Opened, Opened.of({ store, terms }))
     )
   })

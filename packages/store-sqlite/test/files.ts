@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -11,6 +12,16 @@ export const temporaryFolder = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "tidemark-sqlite-"))),
   (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 )
+
+/** Whether a file system can be mounted here: that takes Linux, and root. */
+export const canMount = process.platform === "linux" && process.getuid?.() === 0
+
+/** A file system in memory, of a size, at a folder that is there; until the Scope closes. */
+export const mountMemory = (folder: string, size: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => execFileSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", folder])),
+    () => Effect.sync(() => execFileSync("umount", [folder]))
+  )
 
 interface Process<P> {
   readonly connection: Connection

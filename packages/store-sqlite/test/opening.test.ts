@@ -7,7 +7,7 @@ import { IdempotencyStore, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import { ConfigProvider, Effect, Layer } from "effect"
 import { applicationId, migrate, standing } from "../src/internal/schema.ts"
-import { temporaryFolder } from "./files.ts"
+import { canMount, mountMemory, temporaryFolder } from "./files.ts"
 
 const terms = (claimId: string) => ({ claimId, owner: claimId, leaseMillis: 30_000 })
 
@@ -172,30 +172,21 @@ describe("opening", () => {
   })
 })
 
-// A file system that can be mounted read-only takes root.
-const canMount = process.platform === "linux" && process.getuid?.() === 0
-
 describe.skipIf(!canMount)("a file system of its own", () => {
   it.effect("that takes no writes: ReadOnly", () =>
     Effect.gen(function* () {
       const folder = join(yield* temporaryFolder, "mounted")
       mkdirSync(folder)
-      const mount = (...words: ReadonlyArray<string>): void => {
-        execFileSync("mount", words)
-      }
-      yield* Effect.acquireRelease(
-        Effect.sync(() => mount("-t", "tmpfs", "-o", "size=4m", "tmpfs", folder)),
-        () => Effect.sync(() => execFileSync("umount", [folder]))
-      )
+      yield* mountMemory(folder, "4m")
       const filename = join(folder, "t.db")
       yield* Effect.provide(work, SqliteStore.layer({ filename }))
-      mount("-o", "remount,ro", folder)
+      execFileSync("mount", ["-o", "remount,ro", folder])
       for (const options of [{ filename }, { filename: join(folder, "new.db") }]) {
         const error = yield* opening(options)
         expect(error).toMatchObject({ _tag: "StoreError", reason: "ReadOnly", retriable: false })
         expect(error.message).toContain(folder)
       }
-      mount("-o", "remount,rw", folder)
+      execFileSync("mount", ["-o", "remount,rw", folder])
       expect(yield* Effect.provide(isThere, SqliteStore.layer({ filename }))).toEqual([10, "Completed"])
     })
   )

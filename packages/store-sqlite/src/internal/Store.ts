@@ -38,7 +38,7 @@ export class Store {
     this.ask = ask
   }
 
-  static make(connection: Connection): Effect.Effect<Store, never, Scope.Scope> {
+  static make(connection: Connection): Effect.Effect<Store, StoreError, Scope.Scope> {
     return Effect.gen(function* () {
       const watch = yield* Watch.make(connection.db)
       const ask = yield* Coalescing.make<Write, unknown, unknown>({
@@ -47,7 +47,8 @@ export class Store {
         afterTurn: true,
         run: (writes) => commitTogether(connection, writes)
       })
-      return new Store(connection, watch, ask)
+      // its statements are made, which finds tables that are not as they should be
+      return yield* orNot("open", () => new Store(connection, watch, ask))
     })
   }
 
@@ -91,6 +92,10 @@ export class Store {
     )
   }
 }
+
+/** What SQLite has against it, as an error. */
+export const orNot = <A>(verb: string, act: () => A): Effect.Effect<A, StoreError> =>
+  Effect.mapError(Effect.try({ try: act, catch: (cause) => cause }), (cause) => storeError(verb, cause))
 
 const atClock = <A, E>(act: (clock: Clock.Clock) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
   Effect.withFiber((fiber) => act(fiber.getRef(Clock.Clock)))

@@ -6,7 +6,7 @@
  * changed is written once, at its end: one row, the claims that differ, the pages that were touched.
  */
 import type { StatementSync } from "node:sqlite"
-import { OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
+import { InvalidInput, OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
 import type { Connection } from "./Connection.ts"
 import { Counter } from "./Counter.ts"
 import { Damaged } from "./failures.ts"
@@ -263,7 +263,7 @@ export class Streams {
     const entry =
       known !== undefined && known.id === row.id && known.version === row.version
         ? known
-        : this.read(name, row, known)
+        : orDamaged(name, () => this.read(name, row, known))
     this.remember(entry)
     return entry
   }
@@ -426,6 +426,15 @@ export class Streams {
   }
 }
 
+/** Numbers that are none of offsets don't come from us. */
+const orDamaged = <A>(stream: string, read: () => A): A => {
+  try {
+    return read()
+  } catch (cause) {
+    throw cause instanceof InvalidInput ? new Damaged(`stream ${stream}: ${cause.message}`) : cause
+  }
+}
+
 const isGrown = (known: Entry, row: StreamRow): boolean =>
   known.id === row.id && known.epoch === row.epoch && known.origin === row.origin
 
@@ -443,7 +452,7 @@ const decodeRanges = (text: string): OffsetRanges.OffsetRanges => {
   try {
     return OffsetRanges.decode(JSON.parse(text))
   } catch (cause) {
-    throw new Damaged(`ranges of a claim can't be read: ${String(cause)}`)
+    throw new Damaged(`ranges of a claim: ${String(cause)}`)
   }
 }
 
