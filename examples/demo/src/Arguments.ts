@@ -5,17 +5,22 @@ import { defaultLoad } from "./Orders.ts"
 export const help = `./dev demo: each order takes effect once
 
 Runs the same load three times: orders on a Kafka topic, some of them sent twice by a producer that retries, with a
-second consumer that joins midway (a real rebalance) and dies midway, without a word. First with the usual
+second consumer that joins midway (a real rebalance) and dies midway, by kill -9. First with the usual
 check-process-add tracker, then with a claim without a lease (SET NX style), then with tidemark. A ledger, which no
 tracker can see, counts what took effect.
 
+  --store sqlite            all three keep what they know in SQLite, each consumer is a process (default)
+  --store redis             the same in Redis: --redis, else REDIS_URL, else a redis-server or valkey-server on the
+                            PATH is started for the demo
+  --store memory            in this process's memory, with all consumers in this process; the death is simulated
+  --redis URL               with --store redis: redis://host:6379, redis://:password@host:6379/2, rediss://...
+
   --brokers HOST:PORT,...   run on these Kafka brokers (or set KAFKA_BROKERS); without it the demo brings a broker
-  --in-process              run on a stand-in for Kafka within this process
+  --in-process              run on a stand-in for Kafka within this process, and so with --store memory
   --orders N                how many orders: 100 to 1000000 (default ${defaultLoad.orders})
   --partitions N            of the topic: 2 to 100 (default ${defaultLoad.partitions}; the embedded broker always has ${defaultLoad.partitions})
   --duplicates PERCENT      how many orders are sent twice: 0 to 50 (default ${defaultLoad.duplicatesPercent})
   --seed N                  chooses which, and their order: 0 to 4294967295 (default ${defaultLoad.seed})
-  --store memory            where tidemark keeps what it knows (others are to come)
   --json                    the result as JSON on standard output
   --help
 
@@ -23,7 +28,14 @@ Ends with 0 when tidemark lost nothing and ran nothing twice but what was in fli
 when it was called with something it does not know.
 `
 
+const stores = ["sqlite", "redis", "memory"] as const
+type StoreName = (typeof stores)[number]
+
 export interface Arguments {
+  /** `undefined`: nothing was said, so that what works here is taken. */
+  readonly store: StoreName | undefined
+  /** `undefined`: a server of the demo's own. */
+  readonly redisUrl: string | undefined
   readonly brokers: ReadonlyArray<string> | undefined
   readonly inProcess: boolean
   readonly orders: number
@@ -66,6 +78,22 @@ const brokerList = (source: string, text: string): ReadonlyArray<string> => {
   return brokers
 }
 
+const storeName = (text: string | undefined): StoreName | undefined => {
+  const store = stores.find((name) => name === text)
+  if (store === undefined && text !== undefined)
+    throw new BadArguments(`--store is ${JSON.stringify(text)}; allowed: ${stores.join(", ")}`)
+  return store
+}
+
+/** The value is not repeated, since it may hold a password. */
+const redisAddress = (source: string, text: string): string => {
+  if (!URL.canParse(text) || !/^rediss?:\/\/[^/]/.test(text))
+    throw new BadArguments(
+      `${source} is no address of a Redis; allowed: redis://host:port or rediss://host:port`
+    )
+  return text
+}
+
 /** `"help"` where help was asked for. Throws {@link BadArguments}. */
 export const readArguments = (
   args: ReadonlyArray<string>,
@@ -79,6 +107,7 @@ export const readArguments = (
     duplicates: { type: "string" },
     seed: { type: "string" },
     store: { type: "string" },
+    redis: { type: "string" },
     json: { type: "boolean" },
     help: { type: "boolean", short: "h" }
   } as const
@@ -91,8 +120,18 @@ export const readArguments = (
   }
   const given = parse()
   if (given.help === true) return "help"
-  if (given.store !== undefined && given.store !== "memory")
-    throw new BadArguments(`--store is ${JSON.stringify(given.store)}; allowed: memory`)
+  const store = storeName(given.store)
+  if (given.redis !== undefined && store !== "redis")
+    throw new BadArguments("--redis goes with --store redis")
+  if (given["in-process"] === true && store !== undefined && store !== "memory")
+    throw new BadArguments(
+      `--in-process and --store ${store} exclude each other: consumers in processes of their own can't reach a Kafka within this one`
+    )
+  const redisFromEnvironment = store === "redis" ? environment.REDIS_URL || undefined : undefined
+  const redisUrl =
+    given.redis !== undefined
+      ? redisAddress("--redis", given.redis)
+      : redisFromEnvironment && redisAddress("REDIS_URL", redisFromEnvironment)
   if (given.brokers !== undefined && given["in-process"] === true)
     throw new BadArguments("--brokers and --in-process exclude each other")
   const fromEnvironment = given["in-process"] === true ? "" : (environment.KAFKA_BROKERS ?? "")
@@ -108,6 +147,8 @@ export const readArguments = (
       `--partitions is ${partitions}; allowed: ${defaultLoad.partitions} on the embedded broker, others with --brokers or --in-process`
     )
   return {
+    store: given["in-process"] === true ? "memory" : store,
+    redisUrl,
     brokers,
     inProcess: given["in-process"] === true,
     orders: number("orders", given.orders, defaultLoad.orders, 100, 1_000_000),

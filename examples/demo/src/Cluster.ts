@@ -1,15 +1,25 @@
 /** The Kafka that a demo runs on: given, brought along, or within the process. */
 import { InProcessKafka, KafkaClient, type KafkaError, KafkaJs } from "@tidemark/kafka"
 import { Effect, Layer, type Scope } from "effect"
-import { startEmbeddedBroker } from "./EmbeddedBroker.ts"
+import type { ISocketFactory } from "kafkajs"
+import { embeddedSockets, startEmbeddedBroker } from "./EmbeddedBroker.ts"
 import type { Life } from "./Life.ts"
 import { connectPlainly, makeMortalSockets } from "./MortalSockets.ts"
+
+/** Where brokers are, and how to talk to them: all that another process needs. */
+export interface BrokerAddress {
+  readonly brokers: ReadonlyArray<string>
+  /** Whether it is the broker that the demo brings along. */
+  readonly isEmbedded: boolean
+}
 
 export interface Cluster {
   /** For people: which broker it is, and why. */
   readonly description: string
   /** How long the group takes to notice a death, in sessions; the embedded broker is slower than Kafka. */
   readonly sessionsToNotice: number
+  /** `undefined` where other processes can't reach it. */
+  readonly address: BrokerAddress | undefined
   /** A client of its own, as another process would have; it dies with its owner. */
   readonly connect: (life: Life) => Effect.Effect<KafkaClient["Service"], KafkaError, Scope.Scope>
   /** Makes a topic ready to be read. */
@@ -20,34 +30,44 @@ export interface Cluster {
   ) => Effect.Effect<void, KafkaError>
 }
 
-const kafkaJs = (
-  brokers: ReadonlyArray<string>,
-  socketFactory: typeof connectPlainly,
-  allowAutoTopicCreation: boolean
-): Cluster["connect"] =>
+/** How connections to these brokers are made; group members of the embedded one need more than a socket. */
+const socketsFor = ({ isEmbedded }: BrokerAddress): ISocketFactory =>
+  isEmbedded ? embeddedSockets : connectPlainly
+
+/** A client of these brokers. */
+export const clientLayer = (
+  address: BrokerAddress,
+  clientId: string,
+  socketFactory = socketsFor(address)
+): Layer.Layer<KafkaClient, KafkaError> =>
+  KafkaJs.layer({
+    brokers: address.brokers,
+    clientId,
+    socketFactory,
+    allowAutoTopicCreation: address.isEmbedded,
+    // the demo kills a member, and what kafkajs says of that is no news
+    logLevel: "nothing"
+  })
+
+const connectTo = (address: BrokerAddress): Cluster["connect"] =>
   Effect.fnUntraced(function* (life) {
-    const sockets = makeMortalSockets(socketFactory)
+    const sockets = makeMortalSockets(socketsFor(address))
     life.atEnd(sockets.kill)
-    const services = yield* Layer.build(
-      KafkaJs.layer({
-        brokers,
-        clientId: life.name,
-        socketFactory: sockets.socketFactory,
-        allowAutoTopicCreation,
-        // the demo kills a member, and what kafkajs says of that is no news
-        logLevel: "nothing"
-      })
-    )
+    const services = yield* Layer.build(clientLayer(address, life.name, sockets.socketFactory))
     return yield* Effect.provide(KafkaClient, services)
   })
 
 /** A cluster of the user's own. */
-export const given = (brokers: ReadonlyArray<string>): Cluster => ({
-  description: `the brokers ${brokers.join(", ")}`,
-  sessionsToNotice: 1,
-  connect: kafkaJs(brokers, connectPlainly, false),
-  makeTopic: (client, topic, partitions) => client.createTopics([{ topic, partitions }])
-})
+export const given = (brokers: ReadonlyArray<string>): Cluster => {
+  const address = { brokers, isEmbedded: false }
+  return {
+    description: `the brokers ${brokers.join(", ")}`,
+    sessionsToNotice: 1,
+    address,
+    connect: connectTo(address),
+    makeTopic: (client, topic, partitions) => client.createTopics([{ topic, partitions }])
+  }
+}
 
 /** Kafka in this process: no network, no other program. */
 export const inProcess = (why: string): Effect.Effect<Cluster, never, Scope.Scope> =>
@@ -56,6 +76,7 @@ export const inProcess = (why: string): Effect.Effect<Cluster, never, Scope.Scop
     return {
       description: `an in-process stand-in for Kafka (${why})`,
       sessionsToNotice: 1,
+      address: undefined,
       connect: (life) =>
         Effect.sync(() => {
           life.atEnd(() => {
@@ -76,10 +97,12 @@ export const embedded: Effect.Effect<Cluster, never, Scope.Scope> = Effect.gen(f
   )
   if ("unavailable" in broker)
     return yield* inProcess(`the embedded broker is not available here: ${broker.unavailable}`)
+  const address = { brokers: broker.brokers, isEmbedded: true }
   return {
     description: "an embedded broker that speaks Kafka's own protocol (librdkafka's mock cluster)",
     sessionsToNotice: 2,
-    connect: kafkaJs(broker.brokers, broker.socketFactory, true),
+    address,
+    connect: connectTo(address),
     makeTopic: (client, topic) => Effect.asVoid(client.partitionCounts([topic]))
   }
 })

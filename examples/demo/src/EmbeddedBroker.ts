@@ -15,11 +15,12 @@ import { connectPlainly } from "./MortalSockets.ts"
 /** How many partitions a topic gets; they are created when it is first written or read, and only so. */
 export const embeddedPartitions = 4
 
-export interface EmbeddedBroker {
+/** How its group members must connect, or some of their joins fail. */
+export const embeddedSockets: ISocketFactory = leaderLast(connectPlainly)
+
+interface EmbeddedBroker {
   /** One address, as `host:port`. */
   readonly brokers: ReadonlyArray<string>
-  /** How group members must connect, or some of their joins fail. */
-  readonly socketFactory: ISocketFactory
   /** Ends the broker; it ends with this process anyway. Idempotent. */
   readonly stop: () => Promise<void>
 }
@@ -85,5 +86,5 @@ export const startEmbeddedBroker = async (): Promise<EmbeddedBroker | { readonly
   child.unref()
   child.channel?.unref()
   log.unref()
-  return { brokers: [result.address], socketFactory: leaderLast(connectPlainly), stop }
+  return { brokers: [result.address], stop }
 }

@@ -1,7 +1,7 @@
 /**
  * A consumer's life, which ends without a word. Dead, it can neither ask nor answer anything: whatever it was waiting
- * for, it waits for ever. All consumers of the demo live in one process (their store is that process's memory), so
- * this is as near to `kill -9` as one can get without taking the others along.
+ * for, it waits for ever. Consumers that share the memory store live in one process, so this is as near to `kill -9` as
+ * one can get without taking the others along.
  */
 export class Life {
   readonly name: string

@@ -2,13 +2,11 @@
  * The two usual ways to process each order once, as teams write them. Each works as long as nobody races and nobody
  * dies.
  */
-import type { Life } from "./Life.ts"
-
-/** Where a tracker keeps what it knows: asked as one asks Redis, kept here in memory. */
+/** Where a tracker keeps what it knows. */
 export interface KeyStore {
   readonly has: (key: string) => Promise<boolean>
   readonly add: (key: string) => Promise<void>
-  /** As `SET key value NX` does: sets the key, and answers true, unless it was set before. */
+  /** Adds the key, and answers true, unless it is there: one atomic step. */
   readonly addIfAbsent: (key: string) => Promise<boolean>
   readonly remove: (key: string) => Promise<void>
 }
@@ -16,6 +14,7 @@ export interface KeyStore {
 /** Runs the work for an order unless it was done. */
 export type Track = (orderId: string, work: () => Promise<void>) => Promise<void>
 
+/** In this process's memory. */
 export const makeKeyStore = (): KeyStore => {
   const keys = new Set<string>()
   return {
@@ -33,14 +32,6 @@ export const makeKeyStore = (): KeyStore => {
     }
   }
 }
-
-/** The store as a mortal consumer has it: after the consumer's end it never answers again. */
-export const mortalKeyStore = (store: KeyStore, life: Life): KeyStore => ({
-  has: (key) => life.call(() => store.has(key)),
-  add: (key) => life.call(() => store.add(key)),
-  addIfAbsent: (key) => life.call(() => store.addIfAbsent(key)),
-  remove: (key) => life.call(() => store.remove(key))
-})
 
 /** Check, process, then add. Two that check before either adds both process. */
 export const checkProcessAdd =

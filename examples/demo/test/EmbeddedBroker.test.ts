@@ -4,7 +4,7 @@ import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
 import { Kafka, logLevel } from "kafkajs"
 import { describe, expect, test } from "vitest"
-import { embeddedPartitions, startEmbeddedBroker } from "../src/EmbeddedBroker.ts"
+import { embeddedPartitions, embeddedSockets, startEmbeddedBroker } from "../src/EmbeddedBroker.ts"
 import { expectTakeOver } from "./takeOver.ts"
 
 const accepts = (address: string): Promise<boolean> => {
@@ -45,7 +45,7 @@ describe.skipIf("unavailable" in started)("the embedded broker", () => {
   test("gives a killed member's partitions to another when its session is over", { timeout: 60_000 }, () =>
     expectTakeOver({
       brokers: broker().brokers,
-      socketFactory: broker().socketFactory,
+      socketFactory: embeddedSockets,
       partitions: embeddedPartitions,
       createTopic: async (topic) => {
         await createTopic(topic)
