@@ -17,6 +17,8 @@ interface History {
   readonly keys: number
   readonly concurrency: number
   readonly workMillis: number
+  /** How long a few handlers take, longer than a drain waits; no interruption reaches those. */
+  readonly stubbornMillis: number
   /** How often a call to the store fails, half of those after it took effect; it may be asked again. */
   readonly failures: number
   readonly bounds: object
@@ -30,6 +32,7 @@ const histories = fc.record<History>({
   keys: fc.constantFrom(3, 50, 500),
   concurrency: fc.constantFrom(1, 8, 64),
   workMillis: fc.constantFrom(1, 3, 6),
+  stubbornMillis: fc.constantFrom(0, 180),
   failures: fc.constantFrom(0, 0.1),
   bounds: fc.constantFrom({}, { maxInFlight: 7 }, { maxUnfinishedOffsets: 20 }, { maxSpan: 30 }),
   acts: fc.array(
@@ -87,10 +90,16 @@ const messagesOf = ({ identified, keys, records }: History) =>
 
 const begin = (history: History, ledger: Ledger) =>
   Effect.gen(function* () {
-    const { bounds, concurrency, failures, identified, order, workMillis } = history
+    const { bounds, concurrency, failures, identified, order, stubbornMillis, workMillis } = history
     const offsets = yield* OffsetStore
     const keys = yield* IdempotencyStore
     const unsteady = makeUnsteady(failures)
+    const quickWork = work(ledger, () => Math.random() * workMillis)
+    const stubbornWork = work(ledger, () => stubbornMillis)
+    const handler = (record: KafkaRecord): Effect.Effect<void> =>
+      stubbornMillis > 0 && Math.random() < 0.03
+        ? Effect.uninterruptible(stubbornWork(record))
+        : quickWork(record)
     const starting: Effect.Effect<
       Running<never>,
       InvalidInput,
@@ -105,7 +114,7 @@ const begin = (history: History, ledger: Ledger) =>
       bounds,
       concurrency,
       identify: identified ? (record: KafkaRecord) => String(record.value) : undefined,
-      handler: work(ledger, () => Math.random() * workMillis)
+      handler
     })
     return yield* starting.pipe(
       Effect.provideService(OffsetStore, {
@@ -133,6 +142,9 @@ const play = (history: History) =>
     const running = [yield* begin(history, ledger)]
     for (const { act, afterMillis, at } of history.acts) {
       yield* Effect.sleep(afterMillis)
+      // who is cut off under a handler that can't be interrupted may lose the lease to another: then its token is
+      // what turns it away, not we
+      if (history.stubbornMillis > 0 && (act === "isolate" || act === "crash")) continue
       const members = broker.members("group")
       const memberId = members.length === 0 ? undefined : members[at % members.length].memberId
       if (act === "join" && running.length < 4) running.push(yield* begin(history, ledger))
