@@ -30,6 +30,7 @@ const ownOptions = (settings: Settings) =>
     maxRetriesPerRequest: 10,
     connectTimeout: Math.min(settings.timeoutMillis, 10_000),
     retryStrategy: (attempt: number) => Math.min(50 * 2 ** (attempt - 1), 1_000),
+    maxLoadingRetryTime: 500,
     // the primary has become a replica: a new connection may find the new one
     reconnectOnError: (error: Error) => /READONLY /.test(error.message)
   }) satisfies RedisOptions
@@ -90,7 +91,8 @@ const connected = (options: RedisConnectionOptions): Services =>
     const settings = readConnectionOptions(options)
     if (settings instanceof InvalidInput) return yield* settings
     const client = yield* Effect.acquireRelease(
-      Effect.sync(() => connect(options, settings)),
+      // the calls tell what is wrong with it; said once more when nobody calls any longer, it would only be printed
+      Effect.sync(() => connect(options, settings).on("error", () => {})),
       disconnect
     )
     return yield* services(client, settings)

@@ -26,6 +26,13 @@ export interface ConnectionOptions {
 
 type Send = (client: Client) => Promise<unknown>
 
+/** A call that waits for a connection. */
+interface WaitingCall {
+  readonly go: () => void
+  readonly ended: () => void
+  readonly fail: (error: Error) => void
+}
+
 const isMissingScript = (error: unknown): boolean =>
   error instanceof Error && /(^|[ -])NOSCRIPT /.test(error.message)
 
@@ -35,11 +42,33 @@ export class Connection {
   private readonly waitReplicas: WaitReplicas | undefined
   private lastError: Error | undefined
   private closed = false
+  /** Whether the server said of this connection that it still reads its data: until then the client is not ready. */
+  private isLoading = false
+  /** One listener serves all of them: Node takes many listeners on one client for a leak, and says so. */
+  private readonly waiting = new Set<WaitingCall>()
   private readonly onError = (error: Error): void => {
     this.lastError = error
+    if (isRefusal(error)) for (const call of this.waiting) call.fail(error)
   }
   private readonly onReady = (): void => {
     this.lastError = undefined
+    this.isLoading = false
+    for (const call of this.waiting) call.go()
+  }
+  private readonly onEnd = (): void => {
+    for (const call of this.waiting) call.ended()
+  }
+  private readonly onConnect = (): void => {
+    this.isLoading = false
+    // the client asks the same, but tells nobody what it is waiting for
+    const { client } = this
+    if (client instanceof Cluster) return
+    client.info("persistence").then(
+      (info) => {
+        this.isLoading = client.status === "connect" && /^loading:1/m.test(info)
+      },
+      () => {}
+    )
   }
 
   constructor(client: Client, { timeoutMillis, waitReplicas }: ConnectionOptions) {
@@ -48,6 +77,8 @@ export class Connection {
     this.waitReplicas = waitReplicas
     client.on("error", this.onError)
     client.on("ready", this.onReady)
+    client.on("connect", this.onConnect)
+    client.on("end", this.onEnd)
     // a cluster tells of its nodes' errors apart
     if (client instanceof Cluster) client.on("node error", this.onError)
   }
@@ -55,8 +86,11 @@ export class Connection {
   /** Leaves the client as it was found. */
   close(): void {
     this.closed = true
+    this.onEnd()
     this.client.off("error", this.onError)
     this.client.off("ready", this.onReady)
+    this.client.off("connect", this.onConnect)
+    this.client.off("end", this.onEnd)
     if (this.client instanceof Cluster) this.client.off("node error", this.onError)
   }
 
@@ -144,8 +178,7 @@ export class Connection {
       }
       const fail = (error: Error): void => settle(Effect.fail(fromRedis(verb, error)))
       const go = (): void => {
-        client.off("ready", go)
-        client.off("end", ended)
+        this.waiting.delete(call)
         try {
           send(client).then((reply) => settle(Effect.succeed(reply)), fail)
         } catch (error) {
@@ -153,28 +186,19 @@ export class Connection {
         }
       }
       const ended = (): void => settle(Effect.fail(this.noConnection(verb)))
-      const refusedMeanwhile = (error: Error): void => {
-        if (isRefusal(error)) fail(error)
-      }
+      const call: WaitingCall = { go, ended, fail }
       const timer = setTimeout(() => {
         settle(Effect.fail(client.status === "ready" ? this.noAnswer(verb) : this.noConnection(verb)))
       }, this.timeoutMillis)
-      let waiting = false
       const stop = (): void => {
         clearTimeout(timer)
-        if (!waiting) return
-        client.off("ready", go)
-        client.off("end", ended)
-        client.off("error", refusedMeanwhile)
+        this.waiting.delete(call)
       }
       if (client.status === "ready") go()
       else if (this.closed || client.status === "end") ended()
       else if (this.lastError !== undefined && isRefusal(this.lastError)) fail(this.lastError)
       else {
-        waiting = true
-        client.once("ready", go)
-        client.once("end", ended)
-        client.on("error", refusedMeanwhile)
+        this.waiting.add(call)
         if (client.status === "wait") client.connect().catch(() => {})
       }
       return Effect.sync(() => {
@@ -210,6 +234,14 @@ export class Connection {
         `the connection to Redis has been closed${this.lastError === undefined ? "" : ` (${this.lastError.message})`}`,
         false,
         this.lastError
+      )
+    }
+    if (this.isLoading && this.client.status === "connect") {
+      return failure(
+        verb,
+        "Loading",
+        `Redis still reads its data from disk, and was not ready within ${this.timeoutMillis} ms`,
+        true
       )
     }
     return failure(
