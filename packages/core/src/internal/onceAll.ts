@@ -203,29 +203,51 @@ class Round<T, A, E, R> extends Question<ReadonlyArray<HeldItem>, StoreFailure, 
   }
 }
 
-/** What of a claim was granted, and how far it has come. A position is a place in these arrays. */
+type Claimed = Extract<Decision, { readonly _tag: "Claimed" }>
+
+/** What of a claim was granted, and how far it has come. A position is a place in its arrays. */
 class Share {
   readonly claim: Claim
   readonly claimId: string
   /** Places in the batch. */
-  readonly indexes: Array<number> = []
-  readonly tokens: Array<number | undefined> = []
+  readonly indexes: ReadonlyArray<number>
+  /** What was granted; empty where handlers run unprotected. */
+  private readonly grants: ReadonlyArray<Claimed>
   readonly doneByHandlers = new DoneByHandlers()
-  /** Positions whose handlers have succeeded, and whose keys are to be completed. */
-  readonly ran: Array<number> = []
+  /** 1 for positions whose handlers have succeeded, and whose keys are to be completed. */
+  private readonly ran: Uint8Array
+  /** How many of them. */
+  ranCount = 0
   /** Their values as text for the store, by position. */
   readonly texts: Array<string | undefined> = []
   /** Places in the batch whose keys came before, and the positions that they came at. */
   readonly repeats: Array<{ readonly index: number; readonly first: number }> = []
 
-  constructor(claim: Claim, claimId = claim.claimId) {
+  constructor(claim: Claim, claimId: string, indexes: ReadonlyArray<number>, grants: ReadonlyArray<Claimed>) {
     this.claim = claim
     this.claimId = claimId
+    this.indexes = indexes
+    this.grants = grants
+    this.ran = new Uint8Array(indexes.length)
+  }
+
+  tokenOf(position: number): number | undefined {
+    return this.grants[position]?.token
   }
 
   handlerClaim(key: Key, position: number): HandlerClaim {
-    const { claim, claimId, doneByHandlers, tokens } = this
-    return new GrantedKey(key, claimId, tokens[position], claim.group, doneByHandlers, position)
+    const { claim, claimId, doneByHandlers } = this
+    return new GrantedKey(key, claimId, this.tokenOf(position), claim.group, doneByHandlers, position)
+  }
+
+  noteRan(position: number): void {
+    this.ran[position] = 1
+    this.ranCount += 1
+  }
+
+  /** The positions whose keys are to be completed, in order. */
+  get positionsThatRan(): ReadonlyArray<number> {
+    return Array.from(this.indexes.keys()).filter((position) => this.ran[position] === 1)
   }
 
   /** Whether nothing is held any more. */
@@ -245,7 +267,12 @@ const sort = <T, A, E, R>(
   claim: Claim,
   decisions: ReadonlyArray<Decision>
 ) => {
-  const share = new Share(claim)
+  // most often all is granted
+  if (isAllClaimed(decisions)) {
+    return { share: new Share(claim, claim.claimId, indexes, decisions), held: [], duplicates: [] }
+  }
+  const granted: Array<number> = []
+  const grants: Array<Claimed> = []
   const inFlight: Array<HeldItem> = []
   const duplicates: Array<DuplicateItem> = []
   for (let place = 0; place < decisions.length; place++) {
@@ -253,8 +280,8 @@ const sort = <T, A, E, R>(
     const decision = decisions[place]
     switch (decision._tag) {
       case "Claimed":
-        share.indexes.push(index)
-        share.tokens.push(decision.token)
+        granted.push(index)
+        grants.push(decision)
         break
       case "InFlight":
         inFlight.push({ index, until: decision.until })
@@ -267,7 +294,13 @@ const sort = <T, A, E, R>(
         batch.outcomes[index] = { _tag: "Failed", error: decision.error }
     }
   }
+  const share = new Share(claim, claim.claimId, granted, grants)
   return { share, held: takeRepeats(batch, share, inFlight), duplicates }
+}
+
+const isAllClaimed = (decisions: ReadonlyArray<Decision>): decisions is ReadonlyArray<Claimed> => {
+  for (let place = 0; place < decisions.length; place++) if (decisions[place]._tag !== "Claimed") return false
+  return true
 }
 
 /** Of what is in flight, what the batch holds itself goes to the repeats; the rest is another's. */
@@ -334,7 +367,7 @@ const runGranted = <T, A, E, R>(
 ): Effect.Effect<void, StoreFailure, R> => {
   const course = new Course<void, never, unknown>(() => ({
     ...(claim.group.lease(claim.claimId, claim.leaseMillis, claim.deadline, () =>
-      leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokens[0])
+      leaseLost(batch.keys[share.indexes[0]], claim.claimId, share.tokenOf(0))
     ) as Lease<unknown>),
     isSettled: () => share.isSettled
   }))
@@ -422,12 +455,12 @@ const noteSuccess = <T, A, E, R>(
   position: number,
   value: A
 ): void => {
-  const { indexes, ran, texts } = share
+  const { indexes, texts } = share
   if (share.doneByHandlers.has(position)) {
     outcomes[indexes[position]] = { _tag: "Processed", value }
     return
   }
-  ran.push(position)
+  share.noteRan(position)
   const encoded = result === undefined ? undefined : encode(result, value)
   if (encoded !== undefined) texts[position] = encoded.text
   outcomes[indexes[position]] =
@@ -452,23 +485,24 @@ const settle = <T, A, E, R>(
   batch: Batch<T, A, E, R>,
   share: Share
 ): Effect.Effect<void, StoreError | InvalidInput> => {
-  const { claim, indexes, ran, texts } = share
+  const { claim, indexes, ranCount, texts } = share
   const lose = (position: number): void => {
-    const error = leaseLost(batch.keys[indexes[position]], claim.claimId, share.tokens[position])
+    const error = leaseLost(batch.keys[indexes[position]], claim.claimId, share.tokenOf(position))
     batch.outcomes[indexes[position]] = { _tag: "Failed", error }
   }
-  const allRan = ran.length === indexes.length
+  const allRan = ranCount === indexes.length
   for (let position = 0; !allRan && position < indexes.length; position++) {
     if (batch.outcomes[indexes[position]] === undefined) lose(position)
   }
   const releaseRest = allRan ? Effect.void : release(claim)
-  if (ran.length === 0) return releaseRest
-  const positionOf = (place: number): number => (allRan ? place : ran[place])
+  if (ranCount === 0) return releaseRest
+  const positions = allRan ? undefined : share.positionsThatRan
+  const positionOf = (place: number): number => (positions === undefined ? place : positions[place])
   // most often all that was asked for: then the group knows the ranges of these keys
   const keys =
-    ran.length === claim.keys.length
+    ranCount === claim.keys.length
       ? claim.keys
-      : ran.map((_, place) => batch.keys[indexes[positionOf(place)]])
+      : Array.from({ length: ranCount }, (_, place) => batch.keys[indexes[positionOf(place)]])
   const results = batch.result === undefined ? undefined : keys.map((_, place) => texts[positionOf(place)])
   return complete<void, never, never>(claim, keys, results, (lost) => {
     for (const place of lost) lose(positionOf(place))
@@ -484,18 +518,17 @@ const runUnprotected = <T, A, E, R>(
   error: StoreError
 ): Effect.Effect<void, never, R> =>
   Effect.suspend(() => {
-    const share = new Share(claim, "unprotected")
     const firsts = new Map<string | number, number>()
+    const alone: Array<number> = []
+    const repeats: Array<{ readonly index: number; readonly first: number }> = []
     for (const index of indexes) {
       const key = withinGroup(batch.keys[index])
       const first = firsts.get(key)
-      if (first === undefined) {
-        firsts.set(key, share.indexes.push(index) - 1)
-        share.tokens.push(undefined)
-      } else {
-        share.repeats.push({ index, first })
-      }
+      if (first === undefined) firsts.set(key, alone.push(index) - 1)
+      else repeats.push({ index, first })
     }
+    const share = new Share(claim, "unprotected", alone, [])
+    for (const repeat of repeats) share.repeats.push(repeat)
     const count = share.indexes.length
     return Effect.logWarning(
       `tidemark: ${count} messages run unprotected, the store failed: ${error.message}`
