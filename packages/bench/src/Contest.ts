@@ -2,7 +2,7 @@
  * Comparing speeds on a machine that is busy with other things.
  *
  * An absolute time measured there says little: a neighbour or a page fault may double it. So contestants take turns
- * in slices of about a millisecond, in an order that rotates, each working on its own instance; what disturbs one
+ * in slices of about a millisecond, in an order that rotates and turns round, each working on its own instance; what disturbs one
  * disturbs all. A pass is one such alternation from empty to full. Ratios are formed within a pass, of the sums over
  * its slices, so that what happens rarely (a table that grows, a collection of garbage) counts; of the passes the
  * median is told, with the least and the greatest.
@@ -122,7 +122,9 @@ const onePass = async <Input>(
     // timers run here: some contestants read the clock once a millisecond by means of one
     await new Promise((resolve) => setImmediate(resolve))
     for (let turn = 0; turn < contestants.length; turn++) {
-      const index = (turn + slice + rotation) % contestants.length
+      // there and back: else whoever follows one that leaves much garbage would always be charged with its collection
+      const place = slice % 2 === 0 ? turn : contestants.length - 1 - turn
+      const index = (place + slice + rotation) % contestants.length
       const contestant = contestants[index]
       if (slice % (contestant.everySlices ?? 1) !== 0) continue
       const input = contestant.input(slice)
