@@ -80,25 +80,32 @@ const bitmap = (): Work<Offsets> => {
   }
 }
 
+/** Of every stream the same offsets. */
 const throughService =
-  (ranges: (offsets: ReadonlyArray<number>) => OffsetRanges.OffsetRanges) =>
+  (ranges: (offsets: ReadonlyArray<number>) => OffsetRanges.OffsetRanges, streams = 1) =>
   async (): Promise<Opened<Offsets>> => {
     const { offsets: store, close } = await newServices()
+    const names = Array.from({ length: streams }, (_, index) => `kafka/billing/orders/${index}`)
     const work = (batches: Offsets): void => {
       let next = 0
       const step = Effect.suspend(() => {
-        const asked = ranges(batches[next++])
+        const stream = names[next % streams]
+        const asked = ranges(batches[Math.floor(next / streams)])
+        next += 1
         const claimId = ClaimId.make()
         return Effect.flatMap(store.claim(stream, asked, { claimId, owner, leaseMillis }), ({ granted }) =>
           store.complete({ stream, claimId }, granted)
         )
       })
       Effect.runSync(
-        Effect.whileLoop({ while: () => next < batches.length, body: () => step, step: () => {} })
+        Effect.whileLoop({ while: () => next < batches.length * streams, body: () => step, step: () => {} })
       )
     }
     return { work, close }
   }
+
+/** So many partitions make a slice of ranges about as long as one of the others. */
+const rangeStreams = 100
 
 const asRange = (offsets: ReadonlyArray<number>): OffsetRanges.OffsetRanges =>
   OffsetRanges.make(offsets[0], offsets[0] + offsets.length)
@@ -123,7 +130,7 @@ const names = {
   lruNumbers: "lru-cache (max, ttl), the number as key",
   set: "Set of strings",
   bitmap: "flat bitmap",
-  ranges: "OffsetStore, batches of 500, one range",
+  ranges: "OffsetStore, batches of 500, one range, 100 streams",
   scattered: "OffsetStore, batches of 500, scattered",
   disorderly: "OffsetStore, batches of 500, in disorder",
   one: "MemoryCore, one at a time"
@@ -134,7 +141,7 @@ const contestants: ReadonlyArray<Contestant<Offsets>> = [
   { name: names.lruNumbers, start: lruCacheOfNumbers, input: dense },
   { name: names.set, start: setOfStrings, input: dense },
   { name: names.bitmap, start: bitmap, input: dense },
-  { name: names.ranges, start: throughService(asRange), input: dense },
+  { name: names.ranges, start: throughService(asRange, rangeStreams), input: dense, times: rangeStreams },
   { name: names.scattered, start: throughService(OffsetRanges.fromOffsets), input: scattered },
   { name: names.disorderly, start: throughService(OffsetRanges.fromOffsets), input: disorderly },
   { name: names.one, start: oneAtATime, input: dense }
