@@ -232,10 +232,26 @@ describe("a store that was closed", () => {
       const context = yield* Layer.buildWithScope(SqliteStore.layer({ filename: ":memory:" }), scope)
       const store = Context.get(context, IdempotencyStore)
       yield* Scope.close(scope, Exit.void)
-      expect(yield* Effect.flip(store.lookup("n", ["k"]))).toMatchObject({
-        _tag: "StoreError",
-        reason: "Closed"
-      })
+      const offsets = Context.get(context, OffsetStore)
+      const sqlite = Context.get(context, SqliteDatabase)
+      for (const asked of [
+        store.lookup("n", ["k"]),
+        store.claim("n", [{ key: "k" }], terms("c")),
+        store.release({ namespace: "n", claimId: "c" }),
+        offsets.progress("s"),
+        offsets.complete({ stream: "s", claimId: "c" }, OffsetRanges.of(1)),
+        sqlite.transaction(() => "never"),
+        sqlite.sweep
+      ]) {
+        expect(yield* Effect.flip(asked as Effect.Effect<unknown, unknown>)).toMatchObject({
+          _tag: "StoreError",
+          reason: "Closed",
+          retriable: false
+        })
+      }
+      // hints come, so that whoever waits asks again, and is told
+      yield* store.awaitSettled("n", "k")
+      yield* offsets.awaitRelease("s")
     })
   )
 

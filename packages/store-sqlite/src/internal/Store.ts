@@ -2,7 +2,7 @@
 import { Coalescing, IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
 import { Clock, Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./Connection.ts"
-import { EndedTransaction, isOfOne, storeError, storeName } from "./failures.ts"
+import { closed, EndedTransaction, isOfOne, storeError, storeName } from "./failures.ts"
 import { Keys } from "./Keys.ts"
 import { Streams } from "./Streams.ts"
 import { Watch } from "./Watch.ts"
@@ -64,13 +64,11 @@ export class Store {
     act: (now: number) => Exit.Exit<A, E>,
     blame: (cause: unknown) => E | StoreError = (cause) => storeError(verb, cause)
   ): Effect.Effect<A, E | StoreError> {
-    return atClock(
-      (clock) =>
-        this.ask({ verb, items, act: () => act(clock.currentTimeMillisUnsafe()), blame }) as Effect.Effect<
-          A,
-          E | StoreError
-        >
-    )
+    return atClock((clock): Effect.Effect<A, E | StoreError> => {
+      if (!this.connection.db.isOpen) return Effect.fail(closed(verb))
+      const asked = this.ask({ verb, items, act: () => act(clock.currentTimeMillisUnsafe()), blame })
+      return asked as Effect.Effect<A, E | StoreError>
+    })
   }
 
   /** In a transaction of its own. */
@@ -200,9 +198,14 @@ export const offsetStore = (store: Store) => {
       ),
     awaitRelease: (stream) =>
       Effect.suspend(() => {
-        const version = streams.versionOf(stream)
-        // 0: nothing is known of it, so that there is nothing to wait for
-        return watch.wait(streamName(stream), () => version === 0 || streams.versionOf(stream) !== version)
+        let seen: number | undefined
+        return watch.wait(streamName(stream), () => {
+          const version = streams.versionOf(stream)
+          // 0: nothing is known of it, so that there is nothing to wait for
+          const isReady = version === 0 || (seen !== undefined && version !== seen)
+          seen ??= version
+          return isReady
+        })
       })
   })
 }

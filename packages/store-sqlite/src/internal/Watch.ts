@@ -31,16 +31,19 @@ export class Watch {
 
   /** Succeeds when it is woken, or when `isReady` says so: asked at once, and when others have committed something. */
   wait(name: string, isReady: () => boolean): Effect.Effect<void> {
+    // where the database can't tell, the verb that is asked again will say why
+    const question = () => orElse(isReady, true)
     return Effect.suspend(() => {
-      if (!this.questions.has(name)) this.questions.set(name, isReady)
+      if (!this.questions.has(name)) this.questions.set(name, question)
       this.awaited.openUnsafe()
-      return this.wakeups.wait(name, isReady)
+      return this.wakeups.wait(name, question)
     })
   }
 
   private others(db: DatabaseSync): Effect.Effect<never> {
     const select = db.prepare("PRAGMA data_version")
-    const version = (): unknown => (select.get() as { data_version: number }).data_version
+    const version = (): unknown =>
+      orElse(() => (select.get() as { data_version: number }).data_version, undefined)
     let seen = version()
     const look = Effect.sync(() => {
       const now = version()
@@ -60,5 +63,13 @@ export class Watch {
 
   private askAll(): void {
     for (const name of this.wakeups.names) if (this.questions.get(name)?.() !== false) this.wake(name)
+  }
+}
+
+const orElse = <A>(ask: () => A, otherwise: A): A => {
+  try {
+    return ask()
+  } catch {
+    return otherwise
   }
 }

@@ -147,7 +147,7 @@ const damaged: Meaning = {
   detail: "tidemark's tables hold what makes no sense; nothing was written"
 }
 
-const closed: Meaning = {
+const afterClose: Meaning = {
   reason: "Closed",
   retriable: false,
   detail: "the layer was closed, or somebody closed its database"
@@ -166,7 +166,7 @@ export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof StoreError) return cause
   if (cause instanceof EndedTransaction) return new StoreError({ store: storeName, verb, ...ended, cause })
   if (cause instanceof Damaged) return new StoreError({ store: storeName, verb, ...damaged, cause })
-  if (isClosed(cause)) return new StoreError({ store: storeName, verb, ...closed, cause })
+  if (isClosed(cause)) return closed(verb)
   if (!isSqliteFailure(cause)) throw cause
   const { reason, retriable, detail } =
     meanings.get(primary(cause) === codes.locked ? codes.busy : primary(cause)) ?? unknown
@@ -179,3 +179,5 @@ export const storeError = (verb: string, cause: unknown): StoreError => {
     cause
   })
 }
+
+export const closed = (verb: string): StoreError => new StoreError({ store: storeName, verb, ...afterClose })

@@ -58,6 +58,8 @@ const prepare = (connection: Connection, options: OpenOptions): void => {
     )
   }
   db.exec(`PRAGMA synchronous = ${options.synchronous}; PRAGMA journal_size_limit = ${logLimitBytes}`)
+  // macOS leaves what is "synchronised" in the drive's cache unless it is told otherwise; elsewhere this does nothing
+  db.exec("PRAGMA fullfsync = ON")
   if (options.maxBytes !== undefined) {
     const { page_size: pageBytes } = db.prepare("PRAGMA page_size").get() as { page_size: number }
     db.exec(`PRAGMA max_page_count = ${Math.max(1, Math.floor(options.maxBytes / pageBytes))}`)
