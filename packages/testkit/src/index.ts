@@ -11,6 +11,16 @@ export {
 export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 export { type LockSubject, lockChecks } from "./checks/lock.ts"
 export { offsetStoreChecks } from "./checks/offsetStore.ts"
+export { checkHistory, type Finding, type HistoryOptions } from "./history/checkHistory.ts"
+export type { History, KeyCall, RecordedCall, StreamCall, Times } from "./history/History.ts"
+export {
+  type Begun,
+  historyOf,
+  type Recorder,
+  type RecordLine,
+  recordIdempotencyStore,
+  recordOffsetStore
+} from "./history/Recorder.ts"
 export { idempotencyStoreModelCheck } from "./model/keyModel.ts"
 export { offsetStoreModelCheck } from "./model/offsetModel.ts"
 export type { RandomOptions } from "./model/sequences.ts"
