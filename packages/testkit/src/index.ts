@@ -11,8 +11,31 @@ export {
 export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 export { type LockSubject, lockChecks } from "./checks/lock.ts"
 export { offsetStoreChecks } from "./checks/offsetStore.ts"
+export {
+  type Contract,
+  type ContractOptions,
+  idempotencyStoreContract,
+  lockContract,
+  offsetStoreContract
+} from "./contracts.ts"
+export {
+  type Fault,
+  type FaultOptions,
+  faultyIdempotencyStore,
+  faultyOffsetStore,
+  harmlessFaults,
+  patientIdempotencyStore,
+  patientOffsetStore,
+  withFaults
+} from "./Faults.ts"
 export { checkHistory, type Finding, type HistoryOptions } from "./history/checkHistory.ts"
 export type { History, KeyCall, RecordedCall, StreamCall, Times } from "./history/History.ts"
+export {
+  type HistoryCheckOptions,
+  idempotencyStoreHistoryCheck,
+  offsetStoreHistoryCheck
+} from "./history/historyChecks.ts"
+export { historyOfProcesses, type ProcessesOptions } from "./history/processes.ts"
 export {
   type Begun,
   historyOf,

@@ -8,18 +8,16 @@
  * idempotencyStoreSuite("MyStore", MyStore.layer(), { clock: "test" })
  * lockSuite("MyStore", MyStore.layer(), { clock: "test" })
  */
-import { IdempotencyStore, Lock, OffsetStore } from "@tidemark/core"
-import { Context, Effect, type Layer } from "effect"
-import { describe, it } from "vitest"
+import type { IdempotencyStore, Lock, OffsetStore } from "@tidemark/core"
+import { Effect, type Layer } from "effect"
+import { describe, expect, it } from "vitest"
 import { type Check, type Invariant, invariants } from "./Check.ts"
-import { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
-import { type LockSubject, lockChecks } from "./checks/lock.ts"
-import { offsetStoreChecks } from "./checks/offsetStore.ts"
-import { idempotencyStoreModelCheck } from "./model/keyModel.ts"
-import { offsetStoreModelCheck } from "./model/offsetModel.ts"
+import { type Contract, idempotencyStoreContract, lockContract, offsetStoreContract } from "./contracts.ts"
+import { checkHistory } from "./history/checkHistory.ts"
+import { historyOfProcesses, type ProcessesOptions } from "./history/processes.ts"
 import type { RandomOptions } from "./model/sequences.ts"
 import { type Described, makeRunner } from "./Runner.ts"
-import { type Opening, openLayer, type StoreClock } from "./Subject.ts"
+import type { Opening, StoreClock } from "./Subject.ts"
 
 /** What a suite has to know of a store. */
 export interface SuiteOptions {
@@ -36,26 +34,35 @@ export interface SuiteOptions {
 
 const numbers = Object.keys(invariants).map(Number) as ReadonlyArray<Invariant>
 
-const suite = <Service extends Described, E>(
-  title: string,
+const registerChecks = <Service extends Described, E>(
   checks: ReadonlyArray<Check<Service>>,
   opening: Opening<Service, E>
 ): void => {
   const runner = makeRunner(opening)
+  for (const number of numbers) {
+    const those = checks.filter((check) => check.invariant === number)
+    if (those.length === 0) continue
+    describe(`invariant ${number}: ${invariants[number]}`, () => {
+      for (const check of those) {
+        it(check.name, { timeout: 120_000 }, async (test) => {
+          const outcome = await Effect.runPromise(runner.run(check))
+          if (outcome._tag === "Skipped") test.skip(outcome.reason)
+          if (outcome._tag === "Failed") throw new Error(outcome.message)
+        })
+      }
+    })
+  }
+}
+
+const suite = <Service extends Described, E>(
+  title: string,
+  { behindFaults, checks, opening }: Contract<Service, E>
+): void => {
   describe(title, () => {
-    for (const number of numbers) {
-      const those = checks.filter((check) => check.invariant === number)
-      if (those.length === 0) continue
-      describe(`invariant ${number}: ${invariants[number]}`, () => {
-        for (const check of those) {
-          it(check.name, { timeout: 120_000 }, async (test) => {
-            const outcome = await Effect.runPromise(runner.run(check))
-            if (outcome._tag === "Skipped") test.skip(outcome.reason)
-            if (outcome._tag === "Failed") throw new Error(outcome.message)
-          })
-        }
-      })
-    }
+    registerChecks(checks, opening)
+    describe("behind a connection with faults, for callers that ask again", () => {
+      registerChecks(behindFaults.checks, behindFaults.opening)
+    })
   })
 }
 
@@ -69,37 +76,44 @@ export const offsetStoreSuite = <E>(
   name: string,
   layer: Layer.Layer<OffsetStore, E>,
   options: SuiteOptions
-): void =>
-  suite(`${name} as OffsetStore`, [...offsetStoreChecks, offsetStoreModelCheck(options.random)], {
-    ...options,
-    open: openLayer(layer, Context.get(OffsetStore))
-  })
+): void => suite(`${name} as OffsetStore`, offsetStoreContract(layer, options))
 
 /** Registers the contract of `IdempotencyStore` as a vitest suite; `layer` as in {@link offsetStoreSuite}. */
 export const idempotencyStoreSuite = <E>(
   name: string,
   layer: Layer.Layer<IdempotencyStore, E>,
   options: SuiteOptions
-): void =>
-  suite(
-    `${name} as IdempotencyStore`,
-    [...idempotencyStoreChecks, idempotencyStoreModelCheck(options.random)],
-    {
-      ...options,
-      open: openLayer(layer, Context.get(IdempotencyStore))
-    }
-  )
+): void => suite(`${name} as IdempotencyStore`, idempotencyStoreContract(layer, options))
 
 /** Registers the contract of `Lock` as a vitest suite; `layer` as in {@link offsetStoreSuite}. */
 export const lockSuite = <E>(
   name: string,
   layer: Layer.Layer<Lock | IdempotencyStore, E>,
   options: SuiteOptions
-): void =>
-  suite<LockSubject, E>(`${name} as Lock`, lockChecks, {
-    ...options,
-    open: openLayer(layer, (context) => {
-      const keys = Context.get(context, IdempotencyStore)
-      return { lock: Context.get(context, Lock), keys, durable: keys.durable }
-    })
+): void => suite(`${name} as Lock`, lockContract(layer, options))
+
+/**
+ * Registers tests in which several processes work on one store, with and without faults, and with processes that are
+ * killed in the middle of their work: for a store that processes share. See `historyOfProcesses`.
+ *
+ * @example
+ * processesSuite("MyStore", { store: new URL("./sharedStore.js", import.meta.url), storeOptions: { url } })
+ */
+export const processesSuite = (name: string, options: ProcessesOptions): void => {
+  describe(`${name}, shared by several processes`, () => {
+    const kinds: ReadonlyArray<readonly [string, Partial<ProcessesOptions>]> = [
+      ["some order explains all answers that they got at once", {}],
+      [
+        "some order explains all answers that they got at once over connections with faults",
+        { withFaults: true }
+      ],
+      ["some order explains all answers that they got when some were killed in the middle", { kills: 4 }]
+    ]
+    for (const [title, kind] of kinds) {
+      it(title, { timeout: 120_000 }, async () => {
+        const findings = checkHistory(await historyOfProcesses({ ...kind, ...options }))
+        expect(findings.map(({ message }) => message)).toEqual([])
+      })
+    }
   })
+}

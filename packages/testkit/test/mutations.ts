@@ -47,6 +47,21 @@ const failure = (verb: string): StoreError =>
 
 /** Stores of positions that each break the contract in one way. */
 export const badOffsetStores: Readonly<Record<string, Mutation>> = {
+  "looks first, and then claims": onOffsets((good, data) => ({
+    claim: (stream, ranges, terms) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const others = data.streams.get(stream)?.progress(now)?.claims ?? []
+        const isFree = others.every(({ ranges: held }) => !OffsetRanges.overlaps(held, ranges))
+        if (!isFree) return yield* good.claim(stream, ranges, terms)
+        // whoever claims meanwhile is overlooked
+        yield* Effect.yieldNow
+        for (const claim of data.streams.get(stream)?.progress(now)?.claims ?? []) {
+          if (claim.claimId !== terms.claimId) data.streams.get(stream)?.release(claim.claimId, ranges)
+        }
+        return yield* good.claim(stream, ranges, terms)
+      })
+  })),
   "grants what is held": onOffsets((good, data) => ({
     claim: (stream, ranges, terms) =>
       Effect.gen(function* () {
@@ -141,12 +156,14 @@ export const badOffsetStores: Readonly<Record<string, Mutation>> = {
         Effect.gen(function* () {
           const now = yield* Clock.currentTimeMillis
           count += 1
-          if (count % 97 === 0) {
-            const [oldest] = [...data.streams.values()].filter(
-              (one) => (one.progress(now)?.claims.length ?? 0) > 0
-            )
-            const [claim] = oldest?.progress(now)?.claims ?? []
-            if (claim !== undefined) oldest.release(claim.claimId)
+          if (count % 31 === 0) {
+            for (const name of [stream, ...data.streams.keys()]) {
+              const claims = data.streams.get(name)?.progress(now)?.claims ?? []
+              const victim = claims.find(({ claimId }) => claimId !== terms.claimId)
+              if (victim === undefined) continue
+              data.streams.get(name)?.release(victim.claimId)
+              break
+            }
           }
           return yield* good.claim(stream, ranges, terms)
         })
@@ -315,6 +332,21 @@ const changedClaim = (
 
 /** Stores of keys that each break the contract in one way. */
 export const badKeyStores: Readonly<Record<string, Mutation>> = {
+  "looks first, and then claims": onKeys((good, data) => ({
+    claim: (namespace, items, terms) =>
+      Effect.gen(function* () {
+        const now = yield* Clock.currentTimeMillis
+        const free = items.filter(({ key }) => data.keys.lookup(namespace, key, now)._tag === "Unknown")
+        // whoever claims meanwhile is overlooked
+        yield* Effect.yieldNow
+        for (const { key } of free) {
+          const entry = data.table.find(namespace, key)
+          const holder = entry === -1 ? undefined : data.table.claimOf(entry)
+          if (holder !== undefined && holder.claimId !== terms.claimId) data.keys.forget(namespace, key)
+        }
+        return yield* good.claim(namespace, items, terms)
+      })
+  })),
   "grants what is held": onKeys((good, data) => ({
     claim: (namespace, items, terms) =>
       Effect.suspend(() => {

@@ -143,6 +143,26 @@ export const recordOffsetStore = (store: OffsetStoreService, recorder: Recorder)
         leaseLost: flat(answer.leaseLost)
       }))
     },
+    claimOffset: (stream, offset, terms) => {
+      const { claimId, leaseMillis } = terms
+      const one = [offset, offset + 1]
+      const begun = onStream(stream, { verb: "claim", claimId, ranges: one, leaseMillis })
+      return note(begun, store.claimOffset(stream, offset, terms), (answer) => ({
+        granted: answer._tag === "Claimed" ? one : [],
+        completed: answer._tag === "Completed" ? one : [],
+        held: answer._tag === "InFlight" ? [{ ranges: one, until: answer.until, owner: answer.owner }] : [],
+        ...(answer._tag === "Claimed" ? { token: answer.token, until: answer.until } : {})
+      }))
+    },
+    completeOffset: (claim, offset) => {
+      const one = [offset, offset + 1]
+      const begun = onStream(claim.stream, { verb: "complete", claimId: claim.claimId, ranges: one })
+      return note(begun, store.completeOffset(claim, offset), (answer) => ({
+        completed: answer === "Completed" ? one : [],
+        alreadyCompleted: answer === "AlreadyCompleted" ? one : [],
+        leaseLost: answer === "LeaseLost" ? one : []
+      }))
+    },
     release: (claim, ranges) => {
       const begun = onStream(claim.stream, {
         verb: "release",

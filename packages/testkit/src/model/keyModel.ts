@@ -243,9 +243,10 @@ export const idempotencyStoreModelCheck = (options: RandomOptions = {}): Check<I
               })
             ),
           step,
-          show
+          show,
+          isRequest: ({ verb }) => !["pass", "restart", "expire", "completeBriefly"].includes(verb)
         },
-        { runs: subject.time.exact ? 60 : 20, ...options }
+        { runs: subject.time.exact ? 60 : 10, ...options }
       )
     })
 })

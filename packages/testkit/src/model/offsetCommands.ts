@@ -21,6 +21,14 @@ export type OffsetCommand =
       readonly ranges: Spread
     }
   | {
+      readonly verb: "claimOffset"
+      readonly stream: number
+      readonly id: number
+      readonly offset: number
+      readonly lease: number
+    }
+  | { readonly verb: "completeOffset"; readonly stream: number; readonly id: number; readonly offset: number }
+  | {
       readonly verb: "release"
       readonly stream: number
       readonly id: number
@@ -91,6 +99,8 @@ export const offsetCommand = (exact: boolean): fc.Arbitrary<Placed<OffsetCommand
   const command: fc.Arbitrary<OffsetCommand> = fc.oneof(
     { weight: 12, arbitrary: fc.record({ verb: verb("claim"), stream, id, ranges: asked, lease }) },
     { weight: 12, arbitrary: fc.record({ verb: verb("complete"), stream, id, ranges: closed }) },
+    { weight: 3, arbitrary: fc.record({ verb: verb("claimOffset"), stream, id, offset, lease }) },
+    { weight: 3, arbitrary: fc.record({ verb: verb("completeOffset"), stream, id, offset }) },
     {
       weight: 4,
       arbitrary: fc.record({

@@ -155,6 +155,42 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
       )
     case "complete":
       return complete(streams[command.stream], claimId(command.id), ranges(command.ranges))
+    case "claimOffset": {
+      const pair = streams[command.stream]
+      const asked = terms(claimId(command.id), command.lease)
+      const offset = world.base + command.offset
+      return Effect.gen(function* () {
+        const call = store.claimOffset(pair.name, offset, asked)
+        const { answer, span } = yield* spanned(
+          Effect.catchTag(call, "ClaimIdReused", () => Effect.succeed(undefined))
+        )
+        const ranges = OffsetRanges.of(offset)
+        const expected = Protocol.answerOfOne(pair.model.claim(ranges, asked, span.from))
+        if (expected?._tag === "Claimed") pair.wasClaimed = true
+        const token = expected?._tag === "Claimed" ? expected.token : undefined
+        const until = expected === undefined || expected._tag === "Completed" ? undefined : expected.until
+        yield* same(
+          "claimOffset",
+          answer && {
+            ...answer,
+            ...("token" in answer ? { token: pair.tokens.relate(answer.token, token) } : {}),
+            ...("until" in answer ? { until: near(span, answer.until, until) } : {})
+          },
+          expected
+        )
+      })
+    }
+    case "completeOffset": {
+      const { model, name } = streams[command.stream]
+      const offset = world.base + command.offset
+      return Effect.gen(function* () {
+        const { answer, span } = yield* spanned(
+          store.completeOffset({ stream: name, claimId: claimId(command.id) }, offset)
+        )
+        const expected = model.complete(claimId(command.id), OffsetRanges.of(offset), span.from)
+        yield* same("completeOffset", answer, Protocol.completionOfOne(expected))
+      })
+    }
     case "release": {
       const { name, model } = streams[command.stream]
       const given = command.ranges && ranges(command.ranges)
@@ -293,9 +329,10 @@ export const offsetStoreModelCheck = (options: RandomOptions = {}): Check<Offset
               }
             }),
           step,
-          show
+          show,
+          isRequest: ({ verb }) => !["pass", "restart", "expire"].includes(verb)
         },
-        { runs: subject.time.exact ? 60 : 20, ...options }
+        { runs: subject.time.exact ? 60 : 10, ...options }
       )
     })
 })

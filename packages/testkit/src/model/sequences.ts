@@ -13,10 +13,12 @@ export interface RandomOptions {
   /** The same seed gives the same commands. Default: always the same one. */
   readonly seed?: number | undefined
   /**
-   * How many sequences, of up to 150 commands each. Default: 60, some 4,500 commands; 20 where leases have to be
+   * How many sequences, of up to 150 commands each. Default: 60, some 4,500 commands; 10 where leases have to be
    * waited for.
    */
   readonly runs?: number | undefined
+  /** How long to look for a shorter sequence where one fails, in milliseconds. Default: 30,000. */
+  readonly shortenMillis?: number | undefined
 }
 
 export const defaultSeed = 20_260
@@ -39,8 +41,15 @@ export const unlessLate = <A, E>(
     return yield* exit
   })
 
+/** A request that is delivered once more, as it was: by a connection that resends, or that delays. */
+export interface Again {
+  readonly verb: "again"
+  /** How many commands ago it was made, from 0. */
+  readonly back: number
+}
+
 /** What sequences are made of, and where they run. */
-export interface Sequences<Setting, Command, World> {
+export interface Sequences<Setting, Command extends { readonly verb: string }, World> {
   /** What a whole sequence has in common. */
   readonly setting: fc.Arbitrary<Setting>
   readonly command: fc.Arbitrary<Command>
@@ -49,6 +58,8 @@ export interface Sequences<Setting, Command, World> {
   /** Does one command on both, and fails where they differ. */
   readonly step: (world: World, command: Command) => Effect.Effect<void, unknown, Scope.Scope>
   readonly show: (setting: Setting, command: Command) => string
+  /** Whether a command may be delivered once more. */
+  readonly isRequest: (command: Command) => boolean
 }
 
 const messageOf = (error: unknown): string =>
@@ -58,38 +69,69 @@ const messageOf = (error: unknown): string =>
  * Runs sequences until one differs; fails with the shortest one that was found, command by command, its seed and
  * how the answers differ.
  */
-export const runSequences = <Setting, Command, World>(
-  { command, setting, show, step, world }: Sequences<Setting, Command, World>,
-  { runs, seed = defaultSeed }: RandomOptions
+export const runSequences = <Setting, Command extends { readonly verb: string }, World>(
+  { command, isRequest, setting, show, step, world }: Sequences<Setting, Command, World>,
+  { runs = 60, seed = defaultSeed, shortenMillis = 30_000 }: RandomOptions
 ): Effect.Effect<void, ContractBroken> =>
   Effect.gen(function* () {
     const runPromise = Effect.runPromiseWith(yield* Effect.context<never>())
-    const one = (chosen: Setting, commands: ReadonlyArray<Command>): Promise<void> =>
+    const again: fc.Arbitrary<Again> = fc.record({
+      verb: fc.constant("again"),
+      back: fc.oneof(fc.integer({ min: 0, max: 3 }), fc.nat(longestSequence))
+    })
+    let shortenedUntil = Number.POSITIVE_INFINITY
+    const one = (chosen: Setting, commands: ReadonlyArray<Command | Again>): Promise<void> =>
       runPromise(
         Effect.gen(function* () {
+          // out of time: every shorter sequence passes, so that the shortest one so far is reported
+          if (performance.now() > shortenedUntil) return
           const here = yield* world(chosen)
-          for (const next of commands) yield* step(here, next)
+          for (const next of resolved(commands, isRequest)) yield* step(here, next)
         }).pipe(
           Effect.scoped,
           Effect.catchIf(
             (error) => error instanceof TooSlowToTell,
             () => Effect.void
+          ),
+          Effect.onError(() =>
+            Effect.sync(() => {
+              shortenedUntil = Math.min(shortenedUntil, performance.now() + shortenMillis)
+            })
           )
         )
       )
-    const commands = fc.array(command, { minLength: 1, maxLength: longestSequence, size: "max" })
+    const either = fc.oneof({ weight: 12, arbitrary: command }, { weight: 1, arbitrary: again })
+    const commands = fc.array(either, { minLength: 1, maxLength: longestSequence, size: "max" })
     const details = yield* Effect.promise(() =>
-      fc.check(fc.asyncProperty(setting, commands, one), { numRuns: runs ?? 60, seed })
+      fc.check(fc.asyncProperty(setting, commands, one), { numRuns: runs, seed })
     )
     if (!details.failed) return
-    const [chosen, shortest] = details.counterexample as [Setting, ReadonlyArray<Command>]
+    const [chosen, shortest] = details.counterexample as [Setting, ReadonlyArray<Command | Again>]
     return yield* broken(
       `the store answers the last of these commands otherwise than the model does (seed ${details.seed}, ` +
         `run ${details.numRuns}, shortened ${details.numShrinks} times):\n` +
-        shortest.map((next, index) => `  ${index + 1}. ${show(chosen, next)}\n`).join("") +
+        resolved(shortest, isRequest)
+          .map((next, index) => `  ${index + 1}. ${show(chosen, next)}\n`)
+          .join("") +
         messageOf(details.errorInstance)
     )
   })
+
+/** The commands that are done: for each that comes again, what it repeats. */
+const resolved = <Command extends { readonly verb: string }>(
+  commands: ReadonlyArray<Command | Again>,
+  isRequest: (command: Command) => boolean
+): ReadonlyArray<Command> => {
+  const requests: Array<Command> = []
+  return commands.flatMap((command) => {
+    if (isAgain(command))
+      return requests.length === 0 ? [] : [requests[Math.max(0, requests.length - 1 - command.back)]]
+    if (isRequest(command)) requests.push(command)
+    return [command]
+  })
+}
+
+const isAgain = (command: { readonly verb: string }): command is Again => command.verb === "again"
 
 /** The instants of one call, for comparing what the store says of its time with what the model does. */
 export interface Span {
