@@ -10,6 +10,7 @@ import {
   IdempotencyStore,
   type IdempotencyStoreService,
   InvalidInput,
+  type InvalidKey,
   Lock,
   OffsetRanges,
   OffsetStore,
@@ -124,6 +125,10 @@ const unchecked = <A, E>(
     Effect.die
   ) as Effect.Effect<A, Exclude<E, InvalidInput>>
 
+/** Keys that can't be any were answered for on this side too. */
+const answered = <A>(answers: ReadonlyArray<A>): ReadonlyArray<Exclude<A, InvalidKey>> =>
+  answers as ReadonlyArray<Exclude<A, InvalidKey>>
+
 const unlessReused = <A, E>(
   call: Effect.Effect<A, E | ClaimIdReused>
 ): Effect.Effect<A | undefined, Exclude<E, ClaimIdReused>> =>
@@ -181,21 +186,22 @@ export const faultyIdempotencyStore = (
       claim: (namespace, items, terms) =>
         call(
           "claim",
-          Effect.map(unlessReused(unchecked(store.claim(namespace, items, terms))), (answers) =>
-            // bad keys were answered for before
-            answers?.filter((answer) => answer._tag !== "Invalid")
+          Effect.map(
+            unlessReused(unchecked(store.claim(namespace, items, terms))),
+            (answers) => answers && answered(answers)
           )
         ),
       complete: (claim, items, retentionMillis) =>
         call(
           "complete",
-          unchecked(store.complete(claim, items, { retentionMillis })),
+          Effect.map(unchecked(store.complete(claim, items, { retentionMillis })), answered),
           store.complete(claim, halfOf(items), { retentionMillis })
         ),
       release: (claim, keys) =>
         call("release", unchecked(store.release(claim, keys)), keys && store.release(claim, halfOf(keys))),
       renew: (claims) => call("renew", unchecked(store.renew(claims)), store.renew(halfOf(claims))),
-      lookup: (namespace, keys) => call("lookup", unchecked(store.lookup(namespace, keys))),
+      lookup: (namespace, keys) =>
+        call("lookup", Effect.map(unchecked(store.lookup(namespace, keys)), answered)),
       forget: (namespace, keys) => unchecked(store.forget(namespace, keys))
     })
   )

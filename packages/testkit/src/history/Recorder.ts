@@ -235,6 +235,9 @@ const takenApart = (
   const answered = <Call>(call: Call, one: unknown): Call =>
     one === undefined ? call : { ...call, answer: one }
   const list = answer as ReadonlyArray<unknown> | undefined
+  // a key that can't be any was not asked for
+  const isInvalid = (index: number): boolean =>
+    (list?.[index] as { readonly _tag?: string } | undefined)?._tag === "Invalid"
   const onKey = (namespace: string, key: string, call: KeyCall): RecordedCall => ({
     ...times,
     service: "key",
@@ -255,7 +258,7 @@ const takenApart = (
       const { claimId, leaseMillis } = begun
       // of equal keys only the first can be had
       return begun.keys.flatMap((key, index) =>
-        begun.keys.indexOf(key) < index
+        begun.keys.indexOf(key) < index || isInvalid(index)
           ? []
           : [
               onKey(
@@ -272,7 +275,7 @@ const takenApart = (
     case "complete": {
       const { claimId, retentionMillis } = begun
       return begun.items.flatMap(({ key, result }, index) =>
-        begun.items.findIndex((item) => item.key === key) < index
+        begun.items.findIndex((item) => item.key === key) < index || isInvalid(index)
           ? []
           : [
               onKey(
@@ -302,8 +305,10 @@ const takenApart = (
         )
       })
     case "lookup":
-      return begun.keys.map((key, index) =>
-        onKey(begun.namespace, key, answered({ verb: "lookup" as const }, list?.[index]))
+      return begun.keys.flatMap((key, index) =>
+        isInvalid(index)
+          ? []
+          : [onKey(begun.namespace, key, answered({ verb: "lookup" as const }, list?.[index]))]
       )
   }
 }

@@ -100,7 +100,14 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
     Effect.gen(function* () {
       const { answer, span } = yield* spanned(store.complete(ref, items, { retentionMillis }))
       const retention = retentionMillis ?? store.retentionMillis
-      yield* same("complete", answer, model.complete(ref.claimId, ref.namespace, items, retention, span.from))
+      const good = items.filter(({ key }) => !isBad(key))
+      const expected = model.complete(ref.claimId, ref.namespace, good, retention, span.from)
+      let next = 0
+      yield* same(
+        "complete",
+        answer.map((one) => (typeof one === "string" ? one : one._tag)),
+        items.map(({ key }) => (isBad(key) ? "Invalid" : expected[next++]))
+      )
       return span
     })
 
@@ -126,14 +133,16 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
   const lookup = (namespace: string, keys: ReadonlyArray<string>) =>
     Effect.gen(function* () {
       const { answer, span } = yield* spanned(store.lookup(namespace, keys))
-      const expected = keys.map((key) => model.lookup(namespace, key, span.from))
+      const expected = keys.map((key) =>
+        isBad(key) ? ({ _tag: "Invalid" } as const) : model.lookup(namespace, key, span.from)
+      )
       yield* same(
         "lookup",
         answer.map((status, index) => {
           const other = expected[index]
-          return status._tag === "Unknown" || status._tag === "Invalid" || other._tag === "Unknown"
-            ? status
-            : { ...status, until: near(span, status.until, other.until) }
+          if (status._tag === "Invalid") return { _tag: "Invalid" }
+          if (status._tag === "Unknown" || other._tag === "Unknown" || other._tag === "Invalid") return status
+          return { ...status, until: near(span, status.until, other.until) }
         }),
         expected
       )

@@ -80,13 +80,20 @@ export const runSequences = <Setting, Command extends { readonly verb: string },
       back: fc.oneof(fc.integer({ min: 0, max: 3 }), fc.nat(longestSequence))
     })
     let shortenedUntil = Number.POSITIVE_INFINITY
+    let done: Array<Command> = []
+    /** What of the last sequence that failed was done: of all that failed it is the shortest. */
+    let failed: { readonly chosen: Setting; readonly done: ReadonlyArray<Command> } | undefined
     const one = (chosen: Setting, commands: ReadonlyArray<Command | Again>): Promise<void> =>
       runPromise(
         Effect.gen(function* () {
           // out of time: every shorter sequence passes, so that the shortest one so far is reported
           if (performance.now() > shortenedUntil) return
           const here = yield* world(chosen)
-          for (const next of resolved(commands, isRequest)) yield* step(here, next)
+          done = []
+          for (const next of resolved(commands, isRequest)) {
+            done.push(next)
+            yield* step(here, next)
+          }
         }).pipe(
           Effect.scoped,
           Effect.catchIf(
@@ -96,6 +103,7 @@ export const runSequences = <Setting, Command extends { readonly verb: string },
           Effect.onError(() =>
             Effect.sync(() => {
               shortenedUntil = Math.min(shortenedUntil, performance.now() + shortenMillis)
+              failed = { chosen, done }
             })
           )
         )
@@ -105,14 +113,12 @@ export const runSequences = <Setting, Command extends { readonly verb: string },
     const details = yield* Effect.promise(() =>
       fc.check(fc.asyncProperty(setting, commands, one), { numRuns: runs, seed })
     )
-    if (!details.failed) return
-    const [chosen, shortest] = details.counterexample as [Setting, ReadonlyArray<Command | Again>]
+    if (failed === undefined) return
+    const { chosen, done: shortest } = failed
     return yield* broken(
       `the store answers the last of these commands otherwise than the model does (seed ${details.seed}, ` +
         `run ${details.numRuns}, shortened ${details.numShrinks} times):\n` +
-        resolved(shortest, isRequest)
-          .map((next, index) => `  ${index + 1}. ${show(chosen, next)}\n`)
-          .join("") +
+        shortest.map((next, index) => `  ${index + 1}. ${show(chosen, next)}\n`).join("") +
         messageOf(details.errorInstance)
     )
   })
