@@ -151,7 +151,7 @@ export const faultyOffsetStore = (
       claim: (stream, ranges, terms) =>
         call("claim", unlessReused(unchecked(store.claim(stream, ranges, terms)))),
       claimOffset: (stream, offset, terms) =>
-        call("claimOffset", unlessReused(unchecked(store.claimOffset(stream, offset, terms)))),
+        call("claimOffset", unchecked(store.claimOffset(stream, offset, terms))),
       complete: (claim, ranges) =>
         call("complete", unchecked(store.complete(claim, ranges)), store.complete(claim, partOf(ranges))),
       completeOffset: (claim, offset) =>

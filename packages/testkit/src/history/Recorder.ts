@@ -147,12 +147,15 @@ export const recordOffsetStore = (store: OffsetStoreService, recorder: Recorder)
       const { claimId, leaseMillis } = terms
       const one = [offset, offset + 1]
       const begun = onStream(stream, { verb: "claim", claimId, ranges: one, leaseMillis })
-      return note(begun, store.claimOffset(stream, offset, terms), (answer) => ({
-        granted: answer._tag === "Claimed" ? one : [],
-        completed: answer._tag === "Completed" ? one : [],
-        held: answer._tag === "InFlight" ? [{ ranges: one, until: answer.until, owner: answer.owner }] : [],
-        ...(answer._tag === "Claimed" ? { token: answer.token, until: answer.until } : {})
-      }))
+      return note(begun, store.claimOffset(stream, offset, terms), (answer) => {
+        if (answer === undefined) return "ClaimIdReused"
+        return {
+          granted: answer._tag === "Claimed" ? one : [],
+          completed: answer._tag === "Completed" ? one : [],
+          held: answer._tag === "InFlight" ? [{ ranges: one, until: answer.until, owner: answer.owner }] : [],
+          ...(answer._tag === "Claimed" ? { token: answer.token, until: answer.until } : {})
+        }
+      })
     },
     completeOffset: (claim, offset) => {
       const one = [offset, offset + 1]

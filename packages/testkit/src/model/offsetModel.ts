@@ -160,10 +160,7 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
       const asked = terms(claimId(command.id), command.lease)
       const offset = world.base + command.offset
       return Effect.gen(function* () {
-        const call = store.claimOffset(pair.name, offset, asked)
-        const { answer, span } = yield* spanned(
-          Effect.catchTag(call, "ClaimIdReused", () => Effect.succeed(undefined))
-        )
+        const { answer, span } = yield* spanned(store.claimOffset(pair.name, offset, asked))
         const ranges = OffsetRanges.of(offset)
         const expected = Protocol.answerOfOne(pair.model.claim(ranges, asked, span.from))
         if (expected?._tag === "Claimed") pair.wasClaimed = true
