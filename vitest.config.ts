@@ -16,6 +16,7 @@ const projects = {
   bench: "packages/bench",
   demo: "examples/demo",
   "quick-start": "examples/quick-start",
+  "own-store": "examples/own-store",
   regression: "regression",
   packaging: "regression/packaging"
 }

@@ -83,7 +83,8 @@ describe("a consumer", () => {
   it.each([
     ["plain.ts", "Processed Duplicate 1"],
     ["effect.ts", "Processed Duplicate 1"],
-    ["kafka.ts", "coffee tea cake last"]
+    ["kafka.ts", "coffee tea cake last"],
+    ["testkit.ts", "kept"]
   ])("runs %s", async (program, said) => {
     const output = await succeeds(
       consumer,
@@ -92,6 +93,11 @@ describe("a consumer", () => {
       program
     )
     expect(output.trim()).toBe(said)
+  })
+
+  it("runs what the README of testkit shows", () => {
+    const readme = readFileSync(join(root, "packages/testkit/README.md"), "utf8")
+    expect(readme).toContain(readFileSync(join(consumer, "testkit.ts"), "utf8"))
   })
 
   it("cannot reach inside", async () => {

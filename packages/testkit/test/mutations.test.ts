@@ -37,7 +37,6 @@ const seenInHistories = [
   "releases nothing",
   "grants what is completed",
   "gives another token when asked again",
-  "takes over all of an expired claim",
   "answers in another order",
   "gives back what is completed",
   "gives back what another holds"
