@@ -16,7 +16,7 @@ import { expect } from "vitest"
 import { RedisStore } from "../src/index.ts"
 
 /** Ends with the test what it started. */
-const ending = <A extends AsyncDisposable | Disposable>(start: () => Promise<A>) =>
+export const ending = <A extends AsyncDisposable | Disposable>(start: () => Promise<A>) =>
   Effect.acquireRelease(Effect.promise(start), (one) =>
     Effect.promise(async () => {
       if (Symbol.asyncDispose in one) await one[Symbol.asyncDispose]()
@@ -197,7 +197,7 @@ export const refusalOf = (options: RedisStore.RedisConnectionOptions) =>
   Effect.scoped(Effect.flip(openStore(options)))
 
 /** Asks again, with the same claim id, until an answer arrives, as a client does that must know. */
-export const insist = <A, E>(call: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+export const insist = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.retry(call, {
     while: (error) => error instanceof StoreError && error.retriable,
     schedule: Schedule.spaced("20 millis")

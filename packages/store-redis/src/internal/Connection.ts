@@ -36,6 +36,9 @@ interface WaitingCall {
 const isMissingScript = (error: unknown): boolean =>
   error instanceof Error && /(^|[ -])NOSCRIPT /.test(error.message)
 
+/** The connection has just ended, and the client does not know yet: the call can wait for the next one. */
+const wasNotSent = (error: Error): boolean => /Stream isn't writeable/.test(error.message)
+
 export class Connection {
   readonly client: Client
   readonly timeoutMillis: number
@@ -177,10 +180,16 @@ export class Connection {
         resume(exit)
       }
       const fail = (error: Error): void => settle(Effect.fail(fromRedis(verb, error)))
+      const failOrWait = (error: Error): void => {
+        if (done) return
+        if (wasNotSent(error) && !this.closed && client.status !== "end" && !(client instanceof Cluster)) {
+          this.waiting.add(call)
+        } else fail(error)
+      }
       const go = (): void => {
         this.waiting.delete(call)
         try {
-          send(client).then((reply) => settle(Effect.succeed(reply)), fail)
+          send(client).then((reply) => settle(Effect.succeed(reply)), failOrWait)
         } catch (error) {
           fail(error as Error)
         }
