@@ -2,10 +2,11 @@
  * One tracker's race: a load, two consumers, one that joins midway, one that dies midway, and a ledger that the tracker
  * can't see.
  */
+import type { KafkaClient, KafkaError } from "@tidemark/kafka"
 import { Effect, type Scope } from "effect"
 import type { Cluster } from "./Cluster.ts"
-import { RaceFailed, type Store } from "./Consumers.ts"
-import type { Contestant, Job } from "./Contestants.ts"
+import { type Consumer, RaceFailed, type Store } from "./Consumers.ts"
+import type { Contestant } from "./Contestants.ts"
 import { Ledger } from "./Ledger.ts"
 import { Life } from "./Life.ts"
 import type { OrderMessage } from "./Orders.ts"
@@ -72,110 +73,135 @@ const need = (
     (done) => (done ? Effect.void : Effect.fail(late(what, timeoutMillis)))
   )
 
+/** Sends the load up to some share of it, from 0 to 1; never back. */
+type SendUpTo = (share: number) => Effect.Effect<void, KafkaError>
+
+const makeSender = (
+  producer: KafkaClient["Service"],
+  topic: string,
+  load: ReadonlyArray<OrderMessage>
+): SendUpTo => {
+  let sent = 0
+  return (share) =>
+    Effect.suspend(() => {
+      const messages = load.slice(sent, Math.round(load.length * share))
+      sent += messages.length
+      return messages.length === 0
+        ? Effect.void
+        : producer.produce(
+            messages.map(({ orderId, partition }) => ({ topic, partition, key: orderId, value: orderId }))
+          )
+    })
+}
+
+/** What the acts of a race have in common. */
+interface Stage {
+  readonly options: RaceOptions
+  readonly ledger: Ledger
+  readonly send: SendUpTo
+  /** How long to wait for what must happen. */
+  readonly patienceMillis: number
+}
+
+/** Feeds the first consumer while the second one joins, so that the rebalance comes in the midst of work. */
+const feedUntilJoined = ({ send }: Stage, second: Consumer): Effect.Effect<void, KafkaError> =>
+  Effect.gen(function* () {
+    for (let share = 0.125; second.assigned <= 0; share += 0.025) {
+      if (share <= 0.5) yield* send(share)
+      yield* Effect.promise(() => until(() => second.assigned > 0, 300))
+    }
+  })
+
+/** Kills the consumer when it has done some work, and has much in work. */
+const killAtWork = (
+  { ledger, options, patienceMillis, send }: Stage,
+  second: Consumer
+): Effect.Effect<void, KafkaError | RaceFailed> =>
+  Effect.gen(function* () {
+    const enough = Math.min(200, Math.ceil(options.load.length * 0.02))
+    const busy = Math.min(16, Math.ceil(options.concurrency / 4), enough)
+    const isBusy = () => ledger.effectsOf(second.name) >= enough && ledger.inWork(second.name) >= busy
+    const caughtWithin = async (timeoutMillis: number): Promise<boolean> => {
+      do {
+        if (!(await until(isBusy, timeoutMillis))) return false
+        await anyMoment(options.random, options.workMillis)
+      } while (!isBusy())
+      return true
+    }
+    // A small load may be done before anyone looks: then there is a little more of it.
+    for (const share of [0.85, 0.9, 0.95, 1]) {
+      yield* send(share)
+      const isCaught = yield* Effect.promise(() => caughtWithin(share < 1 ? 1_500 : patienceMillis))
+      if (isCaught) return yield* second.kill
+    }
+    return yield* Effect.fail(late("the second consumer's work", patienceMillis))
+  })
+
+/** Waits until the survivor has everything, and nothing has happened for so long that nothing more will. */
+const settled = (
+  { ledger, options, patienceMillis }: Stage,
+  survivor: Consumer,
+  orders: number
+): Effect.Effect<void, RaceFailed> => {
+  const { cluster, partitions, sessionTimeoutMillis } = options
+  let seen = ""
+  let quietSince = performance.now()
+  const isOver = (): boolean => {
+    const now = `${ledger.effects} ${ledger.receipts} ${survivor.assigned}`
+    if (now !== seen || !ledger.isIdle) {
+      seen = now
+      quietSince = performance.now()
+    }
+    // The dead member's lease may end a little later than its membership.
+    const quietMillis = ledger.done === orders ? 3_000 : sessionTimeoutMillis + 3_000
+    return survivor.assigned === partitions && performance.now() - quietSince > quietMillis
+  }
+  const noticeMillis = 3 * cluster.sessionsToNotice * sessionTimeoutMillis
+  return need("the take-over", isOver, patienceMillis + noticeMillis)
+}
+
 export const runRace = (options: RaceOptions): Effect.Effect<RaceResult, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const { cluster, contestant, load, partitions, progress, sessionTimeoutMillis, workMillis } = options
+    const { cluster, contestant, load, partitions, progress, sessionTimeoutMillis, store } = options
     const startedAt = performance.now()
     const slug = contestant.replaceAll(" ", "-")
     const topic = `${options.unique}-${slug}`
     const orderIds = new Set(load.map(({ orderId }) => orderId))
     const orders = orderIds.size
     const ledger = new Ledger(orderIds)
-    const startConsumer = yield* options.store.open(slug, orders)
+    const startConsumer = yield* store.open(slug, orders)
     const start = (turn: number) => {
-      const { concurrency } = options
+      const { concurrency, workMillis } = options
       const name = `${slug}-${turn}`
-      const job: Job = {
-        contestant,
-        name,
-        topic,
-        groupId: topic,
-        concurrency,
-        workMillis,
-        sessionTimeoutMillis
-      }
+      const job = { contestant, name, topic, groupId: topic, concurrency, workMillis, sessionTimeoutMillis }
       return startConsumer(job, ledger)
     }
     const producer = yield* cluster.connect(new Life("producer"))
     yield* cluster.makeTopic(producer, topic, partitions)
-    const patience = 30_000 + 5 * sessionTimeoutMillis
-
-    let sent = 0
-    const send = (to: number) =>
-      Effect.suspend(() => {
-        const messages = load.slice(sent, to)
-        sent = Math.max(sent, to)
-        return messages.length === 0
-          ? Effect.void
-          : producer.produce(
-              messages.map(({ orderId, partition }) => ({ topic, partition, key: orderId, value: orderId }))
-            )
-      })
-    const share = (part: number): number => Math.round(load.length * part)
-    const drawing = setInterval(
-      () => progress.at(ledger.done / orders, `${ledger.done} of ${orders} orders`),
-      100
-    )
+    const send = makeSender(producer, topic, load)
+    const patienceMillis = 30_000 + 5 * sessionTimeoutMillis
+    const stage: Stage = { options, ledger, send, patienceMillis }
+    const draw = () => progress.at(ledger.done / orders, `${ledger.done} of ${orders} orders`)
+    const drawing = setInterval(draw, 100)
     yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(drawing)))
 
     progress.phase("the first consumer joins")
     const first = yield* start(1)
-    const body = Effect.gen(function* () {
-      yield* need("the first consumer's join", () => first.assigned >= 0, patience)
-      yield* send(share(0.1))
-      yield* need("the first effect", () => ledger.effects > 0, patience)
+    const plot = Effect.gen(function* () {
+      yield* need("the first consumer's join", () => first.assigned >= 0, patienceMillis)
+      yield* send(0.1)
+      yield* need("the first effect", () => ledger.effects > 0, patienceMillis)
 
       progress.phase("a second consumer joins while work goes on")
       const second = yield* start(2)
-      const inMidst = Effect.gen(function* () {
-        for (let part = 0.125; second.assigned <= 0; part += 0.025) {
-          if (part <= 0.5) yield* send(share(part))
-          yield* Effect.promise(() => until(() => second.assigned > 0, 300))
-        }
-        const enough = Math.min(200, Math.ceil(load.length * 0.02))
-        const busy = Math.min(16, Math.ceil(options.concurrency / 4), enough)
-        const isBusy = () => ledger.effectsOf(second.name) >= enough && ledger.inWork(second.name) >= busy
-        const caughtWithin = (timeoutMillis: number): Effect.Effect<boolean> =>
-          Effect.promise(async () => {
-            do {
-              if (!(await until(isBusy, timeoutMillis))) return false
-              await anyMoment(options.random, workMillis)
-            } while (!isBusy())
-            return true
-          })
-        // a small load may be done before anyone looks: then there is a little more of it
-        let caught = false
-        for (const part of [0.85, 0.9, 0.95, 1]) {
-          if (caught) break
-          yield* send(share(part))
-          caught = yield* caughtWithin(part < 1 ? 1_500 : patience)
-        }
-        if (!caught) return yield* Effect.fail(late("the second consumer's work", patience))
-        yield* second.kill
-      })
-      yield* Effect.raceFirst(inMidst, second.failure)
+      const shortLife = Effect.andThen(feedUntilJoined(stage, second), killAtWork(stage, second))
+      yield* Effect.raceFirst(shortLife, second.failure)
 
-      progress.phase(`the second consumer ${options.store.death}; the first takes over`)
-      yield* send(load.length)
-      let seen = ""
-      let quietSince = performance.now()
-      const quietFor = (): number => {
-        const now = `${ledger.effects} ${ledger.receipts} ${first.assigned}`
-        if (now !== seen || !ledger.isIdle) {
-          seen = now
-          quietSince = performance.now()
-        }
-        return performance.now() - quietSince
-      }
-      const over = (): boolean => {
-        const quiet = quietFor()
-        if (first.assigned < partitions) return false
-        // the dead member's lease may end a little later than its membership
-        return quiet > (ledger.done === orders ? 3_000 : sessionTimeoutMillis + 3_000)
-      }
-      yield* need("the take-over", over, patience + 3 * cluster.sessionsToNotice * sessionTimeoutMillis)
+      progress.phase(`the second consumer ${store.death}; the first takes over`)
+      yield* send(1)
+      yield* settled(stage, first, orders)
     })
-    yield* Effect.raceFirst(body, first.failure)
+    yield* Effect.raceFirst(plot, first.failure)
     const totalMillis = performance.now() - startedAt
     yield* first.stop
     const tally = ledger.tally()

@@ -30,7 +30,12 @@ const isExecutable = (file: string): boolean => {
 /** The first of these programs on the path; `undefined` where none is. */
 const findProgram = (names: ReadonlyArray<string>, path: string): string | undefined =>
   names
-    .flatMap((name) => path.split(delimiter).map((folder) => join(folder, name)))
+    .flatMap((name) =>
+      path
+        .split(delimiter)
+        .filter(Boolean)
+        .map((folder) => join(folder, name))
+    )
     .find((file) => isExecutable(file))
 
 const freePort = (): Promise<number> =>

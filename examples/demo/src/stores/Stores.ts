@@ -80,7 +80,9 @@ export const redis = (
     if (url === undefined) return yield* Effect.fail(new NoRedis())
     if (given !== undefined) yield* givenServer(url, unique)
     const where =
-      server === undefined ? `Redis at ${withoutPassword(url)}` : `Redis, started for it (${server.command})`
+      server === undefined
+        ? `Redis at ${withoutPassword(url)}`
+        : `Redis (${server.command}, started by the demo)`
     return {
       description: `${where}; ${separately}`,
       death,
