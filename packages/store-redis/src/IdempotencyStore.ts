@@ -18,6 +18,7 @@ interface Request {
 export interface KeyStoreOptions {
   readonly prefix: string
   readonly retentionMillis: number
+  readonly acceptEviction: boolean
 }
 
 const mostItems = 1_000
@@ -101,12 +102,19 @@ const inParts = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
 const keysOf = (items: ReadonlyArray<{ readonly key: string }>): ReadonlyArray<string> =>
   items.map(({ key }) => key)
 
+/** The hash of a namespace. */
+export const namespaceKey = (prefix: string, namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
+
 /** The service on a connection. */
 export const make = (connection: Connection, waiters: Waiters, options: KeyStoreOptions) =>
   Effect.gen(function* () {
     const { prefix, retentionMillis } = options
     const packer = new Packer()
-    const baseOf = (namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
+    /** On a cluster a part of a namespace may be on its way to another node; evicted ones never come. */
+    const mustBeWhole = connection.isCluster && !options.acceptEviction
+    const argsOf = (packed: Buffer): ReadonlyArray<string | Buffer> =>
+      mustBeWhole ? [packed, "all"] : [packed]
+    const baseOf = (namespace: string): string => namespaceKey(prefix, namespace)
     /** Concurrent calls for one namespace go in one script; a lone one goes at once. */
     const gathered = (verb: string, script: Script, valuesOfRequest: number) =>
       Coalescing.make<Request, unknown, StoreError>({
@@ -118,7 +126,7 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
           packer.array(requests.length * valuesOfRequest)
           for (const request of requests) request.pack(packer)
           return Effect.map(
-            connection.write(verb, script, baseOf(requests[0].namespace), [packer.take()]),
+            connection.write(verb, script, [baseOf(requests[0].namespace)], argsOf(packer.take())),
             (replies) =>
               requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
           )
@@ -209,7 +217,12 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
         Effect.map(
           Effect.forEach(inParts(keys), (part) =>
             Effect.map(
-              connection.read("lookup", keyScripts.lookup, baseOf(namespace), [packer.keys(part).take()]),
+              connection.read(
+                "lookup",
+                keyScripts.lookup,
+                [baseOf(namespace)],
+                argsOf(packer.keys(part).take())
+              ),
               (reply) => toStatuses(reply as [string, Array<unknown>])
             )
           ),
@@ -218,7 +231,12 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
       forget: (namespace, keys) =>
         Effect.map(
           Effect.forEach(inParts(keys), (part) =>
-            connection.write("forget", keyScripts.forget, baseOf(namespace), [packer.keys(part).take()])
+            connection.write(
+              "forget",
+              keyScripts.forget,
+              [baseOf(namespace)],
+              argsOf(packer.keys(part).take())
+            )
           ),
           (known) => (known as Array<number>).reduce((sum, count) => sum + count, 0)
         ),

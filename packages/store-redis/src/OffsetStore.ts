@@ -74,10 +74,16 @@ const inParts = (ranges: OffsetRanges.OffsetRanges): ReadonlyArray<OffsetRanges.
 const unionOf = (parts: ReadonlyArray<OffsetRanges.OffsetRanges>): OffsetRanges.OffsetRanges =>
   parts.reduce(OffsetRanges.union, OffsetRanges.empty)
 
+/** The hash of a stream, and that of its claims. */
+export const streamKeys = (prefix: string, stream: string): readonly [string, string] => {
+  const key = `${prefix}:s:${hashTag(stream)}`
+  return [key, `${key}:c`]
+}
+
 /** The service on a connection; keys begin with `prefix`. */
 export const make = (connection: Connection, waiters: Waiters, prefix: string) =>
   Effect.gen(function* () {
-    const keyOf = (stream: string): string => `${prefix}:s:${hashTag(stream)}`
+    const keysOf = (stream: string) => streamKeys(prefix, stream)
 
     /** Concurrent calls for one stream go in one script; a lone one goes at once. */
     const gathered = (verb: string, script: Script) =>
@@ -91,7 +97,7 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
             connection.write(
               verb,
               script,
-              keyOf(requests[0].stream),
+              keysOf(requests[0].stream),
               requests.flatMap(({ args }) => args)
             ),
             (replies) =>
@@ -104,9 +110,9 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
     const release = yield* gathered("release", offsetScripts.release)
     const renew = yield* gathered("renew", offsetScripts.renew)
     const write = (verb: string, script: Script, stream: string, ...args: ReadonlyArray<Argument>) =>
-      connection.write(verb, script, keyOf(stream), args)
+      connection.write(verb, script, keysOf(stream), args)
     const read = (verb: string, stream: string) =>
-      Effect.map(connection.readBytes(verb, offsetScripts.progress, keyOf(stream)), readStream)
+      Effect.map(connection.readBytes(verb, offsetScripts.progress, keysOf(stream)), readStream)
 
     return yield* OffsetStore.make({
       name: storeName,
@@ -165,7 +171,7 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
           (untils) => untils.map((until) => (until === 0 ? undefined : (until as number)))
         ),
       progress: (stream) => Effect.map(read("progress", stream), readProgress),
-      isCompleted: (stream, offset) => isCompleted(connection, keyOf(stream), offset),
+      isCompleted: (stream, offset) => isCompleted(connection, keysOf(stream)[0], offset),
       rewind: (stream, to) => Effect.asVoid(write("rewind", offsetScripts.rewind, stream, String(to))),
       skip: (stream, ranges) =>
         Effect.asVoid(write("skip", offsetScripts.skip, stream, encodeRanges(ranges))),
@@ -174,9 +180,7 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
         Effect.gen(function* () {
           const source = yield* read("copy", from)
           if (source.fields.size === 0) return
-          const fields = [...source.fields]
-            .filter(([field]) => field !== "t")
-            .flatMap(([field, value]) => [field, value])
+          const fields = [...source.fields].filter(([field]) => field !== "t").flat()
           const adopted = yield* write("copy", offsetScripts.adopt, to, ...fields)
           if (adopted !== 1) {
             return yield* failure(
@@ -187,15 +191,17 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
             )
           }
         }),
-      awaitRelease: (stream) => waiters.wait(keyOf(stream))
+      awaitRelease: (stream) => waiters.wait(keysOf(stream)[0])
     })
   }) satisfies Effect.Effect<unknown, never, Scope.Scope>
 
 /** A question needs no script: one command reads what decides it. */
 const isCompleted = (connection: Connection, key: string, offset: number) =>
   Effect.map(
-    connection.send("isCompleted", (client) =>
-      client.hmgetBuffer(key, "o", "w", "f", String(Math.floor(offset / 4_096)))
+    connection.send(
+      "isCompleted",
+      (client) => client.hmgetBuffer(key, "o", "w", "f", String(Math.floor(offset / 4_096))),
+      [key]
     ),
     (fields) => {
       const [origin, watermark, full, page] = fields as Array<Buffer | null>

@@ -1,11 +1,13 @@
 /**
  * The store on Redis: positions, idempotency keys and locks that processes and machines share.
  */
-import { IdempotencyStore, InvalidInput, Lock, OffsetStore, type StoreError } from "@tidemark/core"
+import { IdempotencyStore, Inspect, InvalidInput, Lock, OffsetStore, type StoreError } from "@tidemark/core"
 import { Config, Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import * as Keys from "./IdempotencyStore.ts"
-import { type Client, Connection } from "./internal/Connection.ts"
+import { Connection } from "./internal/Connection.ts"
+import { inspect } from "./internal/inspect.ts"
+import type { Client } from "./internal/Link.ts"
 import {
   noKeyPrefix,
   type RedisConnectionOptions,
@@ -20,7 +22,7 @@ import * as Offsets from "./OffsetStore.ts"
 
 export type { RedisConnectionOptions, RedisStoreOptions } from "./internal/options.ts"
 
-export type RedisStoreServices = OffsetStore | IdempotencyStore | Lock
+export type RedisStoreServices = OffsetStore | IdempotencyStore | Lock | Inspect
 
 /** How we use ioredis: no queue of its own, since calls wait by their own time; back soon after a failure. */
 const ownOptions = (settings: Settings) =>
@@ -74,14 +76,14 @@ const services = (client: Client, settings: Settings) =>
     yield* start(connection, settings)
     const waiters = new Waiters(client, `${settings.prefix}:wake`)
     yield* Effect.addFinalizer(() => Effect.sync(() => waiters.close()))
-    const { prefix, retentionMillis } = settings
-    return Context.make(OffsetStore, yield* Offsets.make(connection, waiters, prefix)).pipe(
-      Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, { prefix, retentionMillis }))
+    return Context.make(OffsetStore, yield* Offsets.make(connection, waiters, settings.prefix)).pipe(
+      Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, settings)),
+      Context.add(Inspect, inspect(connection, settings.prefix))
     )
   })
 
 type Services = Effect.Effect<
-  Context.Context<OffsetStore | IdempotencyStore>,
+  Context.Context<OffsetStore | IdempotencyStore | Inspect>,
   StoreError | InvalidInput,
   Scope.Scope
 >
@@ -99,7 +101,7 @@ const connected = (options: RedisConnectionOptions): Services =>
   })
 
 const withLock = <E>(
-  stores: Layer.Layer<OffsetStore | IdempotencyStore, E>
+  stores: Layer.Layer<OffsetStore | IdempotencyStore | Inspect, E>
 ): Layer.Layer<RedisStoreServices, E> => Layer.provideMerge(Lock.layer, stores)
 
 /**

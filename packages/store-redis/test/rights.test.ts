@@ -206,7 +206,7 @@ await describeWithOwnRedis("data that is not ours", () => {
       })
   )
 
-  it.live("a key of another type under our prefix is Corrupt, and is left alone", () =>
+  it.live("a key of another type under our prefix is Corrupt, which names it, and is left alone", () =>
     Effect.gen(function* () {
       const redis = yield* ownRedis()
       const admin = yield* clientOf(redis.url)
@@ -220,7 +220,8 @@ await describeWithOwnRedis("data that is not ours", () => {
         const call: Effect.Effect<unknown, unknown> = key.startsWith("days:k:")
           ? store.keys.claim("orders", [{ key: "4712" }], termsOf())
           : store.offsets.claim("orders", OffsetRanges.make(10, 20), termsOf())
-        expectFailure(yield* Effect.flip(call), { reason: "Corrupt", retriable: false }, key)
+        const naming = new RegExp(`: ${RegExp.escape(key)}, a string`)
+        expectFailure(yield* Effect.flip(call), { reason: "Corrupt", retriable: false, naming }, key)
         expect(yield* Effect.promise(() => admin.get(key))).toBe("mine")
         yield* Effect.promise(() => admin.del(key))
       }

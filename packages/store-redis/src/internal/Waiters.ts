@@ -5,7 +5,7 @@
 import { Wakeups } from "@tidemark/core"
 import { Effect } from "effect"
 import { Cluster } from "ioredis"
-import type { Client } from "./Connection.ts"
+import type { Client } from "./Link.ts"
 
 /** A message may come before its reader has begun to wait; so long it counts. */
 const remembersMillis = 1_000

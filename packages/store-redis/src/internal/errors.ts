@@ -87,7 +87,7 @@ const kindOf = (error: Error): Kind | undefined => {
   if (/can't run this command|no permissions|NOPERM/i.test(message)) return refused
   if (/AUTH|without any password|invalid username-password/i.test(message)) return refused
   if (/script killed|killed by user/i.test(message)) return busy
-  if (/Too many Cluster redirections/.test(message)) return moved
+  if (/Too many Cluster redirections|non local key|TRYAGAIN /.test(message)) return moved
   if (/refresh slots cache|None of startup nodes|Cluster isn't ready|Cluster is ended/i.test(message))
     return unavailable
   if (/Connection is closed|aborted due to connection|max retries per request|isn't writeable/i.test(message))

@@ -11,18 +11,25 @@ export interface StoredStream {
   readonly claims: ReadonlyArray<Protocol.LiveClaim>
 }
 
+/** And when that was, by the clock of Redis. */
+export interface ReadStream extends StoredStream {
+  readonly now: number
+}
+
 type ProgressReply = [
   fields: Array<Buffer>,
-  claims: Array<[id: Buffer, owner: Buffer, token: number, until: number, held: Buffer]>
+  claims: Array<[id: Buffer, owner: Buffer, token: number, until: number, held: Buffer]>,
+  now: number
 ]
 
 /** What the script `progress` answers. */
-export const readStream = (reply: unknown): StoredStream => {
-  const [flat, claims] = reply as ProgressReply
+export const readStream = (reply: unknown): ReadStream => {
+  const [flat, claims, now] = reply as ProgressReply
   const fields = new Map<string, Buffer>()
   for (let index = 0; index < flat.length; index += 2) fields.set(flat[index].toString(), flat[index + 1])
   return {
     fields,
+    now,
     claims: claims.map(([id, owner, token, until, held]) => ({
       claimId: id.toString(),
       owner: owner.toString(),
@@ -33,7 +40,7 @@ export const readStream = (reply: unknown): StoredStream => {
   }
 }
 
-const numberIn = (fields: ReadonlyMap<string, Buffer>, field: string): number | undefined => {
+export const numberIn = (fields: ReadonlyMap<string, Buffer>, field: string): number | undefined => {
   const value = fields.get(field)
   return value === undefined ? undefined : Number(value.toString())
 }

@@ -42,7 +42,9 @@ export const keyScripts = {
   release: script(...namespace, lua("keys/release")),
   renew: script(...namespace, lua("keys/renew")),
   lookup: script(...keys, lua("keys/lookup")),
-  forget: script(...keys, lua("keys/forget"))
+  forget: script(...keys, lua("keys/forget")),
+  held: script(...namespace, lua("keys/held")),
+  completed: script(...keys, lua("keys/completed"))
 }
 
 export const startScripts = {

@@ -60,30 +60,33 @@ const checkNode = (connection: Connection, node: Redis, acceptEviction: boolean)
   })
 
 /** Names the command that our user may not run. */
-const checkRights = (connection: Connection, prefix: string) =>
-  Effect.flatMap(
-    connection.read(verb, startScripts.probe, `${prefix}:s:{probe ${randomBytes(6).toString("hex")}}`, []),
+const checkRights = (connection: Connection, prefix: string): Effect.Effect<void, StoreError> => {
+  const refused = (command: string, message: string): StoreError =>
+    failure(
+      verb,
+      "Refused",
+      `the user may not run ${command} on keys that begin with ${prefix}: (${message}); ` +
+        "see the README of @tidemark/store-redis for the rights that are needed",
+      false
+    )
+  const key = `${prefix}:s:{probe ${randomBytes(6).toString("hex")}}`
+  return Effect.flatMap(
+    Effect.mapError(connection.read(verb, startScripts.probe, [key], []), (error) =>
+      isNotAllowed(error) ? refused("EVALSHA", error.detail) : error
+    ),
     (reply) => {
       if (reply === null) return Effect.void
       const [command, message] = reply as [string, string]
       const error = fromRedis(verb, new Error(message))
-      return Effect.fail(
-        error.reason === "Corrupt" || error.reason === "Refused"
-          ? failure(
-              verb,
-              "Refused",
-              `the user may not run ${command} on keys that begin with ${prefix}: (${message}); ` +
-                "see the README of @tidemark/store-redis for the rights that are needed",
-              false
-            )
-          : error
-      )
+      const isOurs = error.reason === "Corrupt" || isNotAllowed(error)
+      return Effect.fail(isOurs ? refused(command, message) : error)
     }
   )
+}
 
 /** What all who share a prefix must agree on. */
 const checkFormat = (connection: Connection, prefix: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(connection.write(verb, startScripts.open, `${prefix}:{format}`, [format]), (version) =>
+  Effect.flatMap(connection.write(verb, startScripts.open, [`${prefix}:{format}`], [format]), (version) =>
     version === format ? Effect.void : Effect.fail(wrongVersion(verb, String(version)))
   )
 
@@ -91,8 +94,8 @@ const checkFormat = (connection: Connection, prefix: string): Effect.Effect<void
 export const start = (connection: Connection, settings: Settings): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const { client } = connection
-    // waits for the connection
-    yield* connection.read(verb, startScripts.probe, `${settings.prefix}:s:{probe}`, []).pipe(Effect.asVoid)
+    // waits for the connection; a cluster then knows its nodes
+    yield* connection.send(verb, () => client.ping())
     const nodes = client instanceof Cluster ? client.nodes("master") : [client]
     for (const node of nodes) yield* checkNode(connection, node, settings.acceptEviction)
     yield* checkRights(connection, settings.prefix)

@@ -30,16 +30,24 @@ local function encode_expiry(till)
   return char(unpack(text))
 end
 
+-- While its slot moves to another node of a cluster, a generation may be there already or still where it was: what is not
+-- here is not known to be new. ARGV[2] is 'all' where each generation must be there.
+local function check_here(ends, long)
+  if not long and ARGV[2] == 'all' then
+    error('TRYAGAIN ' .. generation_key(ends) .. ' is on its way to another node')
+  end
+end
+
 local function read_done(keys)
   for _, ends in ipairs(generations) do
     if ends > now then
-      local key_of_generation = generation_key(ends)
       for at = 1, #keys, 4000 do
         local last = math.min(at + 3999, #keys)
-        local found = redis.call('HMGET', key_of_generation, unpack(keys, at, last))
-        for index = 1, last - at + 1 do
-          local value = found[index]
-          if value and now < expiry_in(value) then done[keys[at + index - 1]] = value end
+        local found = redis.call('HMGET', generation_key(ends), '', unpack(keys, at, last))
+        check_here(ends, found[1])
+        for index = at, last do
+          local value = found[index - at + 2]
+          if value and now < expiry_in(value) then done[keys[index]] = value end
         end
       end
     end
@@ -72,6 +80,7 @@ local function fields_of_generation(coming, till, retention)
   local ends, is_new = generation_for(till, retention)
   local fields = coming[ends]
   if not fields then
+    if not is_new and ARGV[2] == 'all' then check_here(ends, redis.call('HGET', generation_key(ends), '')) end
     fields = { is_new = is_new }
     coming[ends] = fields
   end

@@ -1,8 +1,8 @@
--- One stream: a hash with its format (v), origin (o), watermark (w), epoch (e), last token (t), the pages of which all
+-- One stream: a hash with its format (v), origin (o), watermark (w), epoch (e), last token (t), when it last changed (m),
+-- the pages of which all
 -- is completed (f: ranges of page numbers), and each other page under its number. Pages below the watermark are gone;
 -- in the page of the watermark, what is below it does not count. The claims are in a second hash, by their id.
-local base = KEYS[1]
-local claims_key = base .. ':c'
+local base, claims_key = KEYS[1], KEYS[2]
 
 local origin, watermark, epoch, token
 local full = {}
@@ -278,6 +278,7 @@ local function save_stream()
   for number in pairs(changed_pages) do
     if pages[number] then put(number, encode_page(pages[number])) else gone[#gone + 1] = number end
   end
+  if origin then put('m', now) end
   call_in_slices('HSET', base, set)
   call_in_slices('HDEL', base, gone)
 end

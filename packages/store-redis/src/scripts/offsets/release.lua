@@ -40,6 +40,7 @@ for _, request in ipairs(requests) do
 end
 
 write_though_full(claims_key)
+save_stream()
 save_claims(changed_claims)
 if waited then wake(base, base) end
 return #requests

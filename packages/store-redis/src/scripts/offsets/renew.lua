@@ -1,5 +1,5 @@
 -- Prolongs leases: for each request a claim id and a lease. Answers until when each lasts now, 0 where it is lost.
-check_format(redis.call('HGET', base, 'v'))
+load_stream({})
 local claims, changed_claims = {}, {}
 local answers = {}
 for at = 1, #ARGV, 2 do
@@ -15,5 +15,6 @@ for at = 1, #ARGV, 2 do
   end
 end
 write_though_full(claims_key)
+save_stream()
 save_claims(changed_claims)
 return answers
