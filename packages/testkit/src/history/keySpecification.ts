@@ -18,6 +18,8 @@ interface Held {
   readonly until: number | undefined
   /** The lease does not end earlier. */
   readonly notBefore: number
+  /** The longest lease that was asked for: while its end is not known, that may be it. */
+  readonly longestMillis: number
 }
 
 interface Done {
@@ -79,7 +81,7 @@ export const keySpecification = (skewMillis: number): Specification<State, Call>
           const tokenFits = entry.token === undefined ? token > entry.above : token === entry.token
           const untilFits =
             entry.until === undefined
-              ? until >= entry.notBefore && until <= timed.to + leaseMillis + skewMillis
+              ? until >= entry.notBefore && until <= timed.to + entry.longestMillis + skewMillis
               : until === entry.until
           if (tokenFits && untilFits) {
             results.push({ lastToken: Math.max(lastToken, token), entry: { ...entry, token, until } })
@@ -117,7 +119,8 @@ export const keySpecification = (skewMillis: number): Specification<State, Call>
     token: undefined,
     above: state.lastToken,
     until: undefined,
-    notBefore: from + leaseMillis - skewMillis
+    notBefore: from + leaseMillis - skewMillis,
+    longestMillis: leaseMillis
   })
 
   const complete = (state: State, timed: Call, call: CallOf<"complete">): ReadonlyArray<State> => {
@@ -155,8 +158,11 @@ export const keySpecification = (skewMillis: number): Specification<State, Call>
         entry.until === undefined
           ? Number.POSITIVE_INFINITY
           : Math.max(entry.until, timed.to + leaseMillis + skewMillis)
-      if (answer === undefined) results.push({ ...state, entry: { ...entry, until: undefined, notBefore } })
-      else if (answer >= notBefore && answer <= most) {
+      const longestMillis = Math.max(entry.longestMillis, leaseMillis)
+      if (answer === undefined) {
+        results.push({ ...state, entry: { ...entry, until: undefined, notBefore, longestMillis } })
+      }
+      if (answer !== undefined && answer >= notBefore && answer <= most) {
         results.push({ ...state, entry: { ...entry, until: answer } })
       }
     }

@@ -27,6 +27,8 @@ interface StreamClaim {
   readonly until: number | undefined
   /** The lease does not end earlier. */
   readonly notBefore: number
+  /** The longest lease that was asked for: while its end is not known, that may be it. */
+  readonly longestMillis: number
 }
 
 /** A stream as far as the answers so far tell. */
@@ -92,7 +94,7 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
       return []
     const untilFits =
       known.until === undefined
-        ? until >= known.notBefore && until <= call.to + known.leaseMillis + skewMillis
+        ? until >= known.notBefore && until <= call.to + known.longestMillis + skewMillis
         : until === known.until
     if (!untilFits) return []
     const others = without(state, known.id).claims
@@ -148,7 +150,8 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
         above: state.lastToken,
         below: Number.POSITIVE_INFINITY,
         until: told?.until,
-        notBefore: call.from + leaseMillis - skewMillis
+        notBefore: call.from + leaseMillis - skewMillis,
+        longestMillis: leaseMillis
       }
     ]
   })
@@ -228,7 +231,15 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
         return answer === undefined || answer === "LeaseLost" ? [without(state, claimId)] : []
       if (answer === "LeaseLost") return []
       const least = Math.max(earliestEnd(claim), call.from + leaseMillis - skewMillis)
-      if (answer === undefined) return [replaced(state, { ...claim, until: undefined, notBefore: least })]
+      if (answer === undefined)
+        return [
+          replaced(state, {
+            ...claim,
+            until: undefined,
+            notBefore: least,
+            longestMillis: Math.max(claim.longestMillis, leaseMillis)
+          })
+        ]
       const most =
         claim.until === undefined
           ? Number.POSITIVE_INFINITY
