@@ -1,25 +1,10 @@
 import { Protocol } from "@tidemark/core"
-import { CompactKeyTable, MemoryCore } from "@tidemark/store-memory"
+import { MemoryCore } from "@tidemark/store-memory"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { answer, answersOf, keyCommand } from "../../core/test/keyCommands.ts"
 
 describe("CompactKeyTable", () => {
-  it("makes the rules answer as the plainest table does", () => {
-    fc.assert(
-      fc.property(fc.array(keyCommand, { maxLength: 80 }), (commands) => {
-        const compact = answersOf(new Protocol.KeyState(new CompactKeyTable(1_000, 0)))
-        const plain = answersOf(new Protocol.KeyState(new Protocol.MapKeyTable()))
-        let now = 1_000
-        for (const command of commands) {
-          if (command.verb === "wait") now += command.millis
-          expect(answer(compact, command, now)).toEqual(answer(plain, command, now))
-        }
-      }),
-      { numRuns: 400 }
-    )
-  })
-
   it("answers the same with sweeps in between, and is empty when all is over", () => {
     fc.assert(
       fc.property(fc.array(keyCommand, { maxLength: 80 }), (commands) => {

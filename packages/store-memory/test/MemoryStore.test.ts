@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { IdempotencyStore, Key, Lock, OffsetRanges, OffsetStore, Settings, Tracker } from "@tidemark/core"
+import { IdempotencyStore, Key, Lock, OffsetStore, Settings, Tracker } from "@tidemark/core"
 import { MemoryStore } from "@tidemark/store-memory"
 import { ConfigProvider, Deferred, Effect, Fiber, Layer, Logger } from "effect"
 import { TestClock } from "effect/testing"
@@ -120,32 +120,6 @@ describe("MemoryStore", () => {
         ["Processed", "Duplicate", "Processed", "Duplicate"]
       )
     }).pipe(Effect.provide(Tracker.layer({ namespace: "n" }).pipe(Layer.provideMerge(MemoryStore.layer()))))
-  )
-
-  it.effect("operators' verbs: rewind, skip, copy, forget", () =>
-    Effect.gen(function* () {
-      const store = yield* OffsetStore
-      const ref = { stream: "s", claimId: "c" }
-      yield* store.claim("s", OffsetRanges.openEnded(10), terms("c"))
-      yield* store.complete(ref, OffsetRanges.make(10, 30))
-      yield* store.rewind("s", 20)
-      const rewound = yield* store.progress("s")
-      assert.deepInclude(rewound, { origin: 10, watermark: 20, epoch: 1, claims: [] })
-      const late = yield* store.complete(ref, OffsetRanges.of(25))
-      assert.strictEqual(String(late.leaseLost), "[25,26)")
-      assert.deepStrictEqual(yield* store.renew([{ ...ref, leaseMillis: 1_000 }]), [undefined])
-      yield* store.skip("s", OffsetRanges.make(20, 22))
-      yield* store.copy("s", "t")
-      assert.deepInclude(yield* store.progress("t"), { origin: 10, watermark: 22, epoch: 2 })
-      const occupied = yield* Effect.flip(store.copy("s", "t"))
-      assert.isTrue(occupied._tag === "StoreError" && occupied.reason === "NotEmpty")
-      const before = (yield* store.progress("s"))?.lastToken as number
-      assert.isTrue(yield* store.forget("s"))
-      assert.isFalse(yield* store.forget("s"))
-      assert.isUndefined(yield* store.progress("s"))
-      const after = yield* store.claim("s", OffsetRanges.of(0), terms("d"))
-      assert.isAbove(after.token as number, before)
-    }).pipe(Effect.provide(MemoryStore.layer()))
   )
 
   it.effect("takes its settings from the environment, over a preset", () =>

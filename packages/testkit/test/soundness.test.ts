@@ -122,7 +122,7 @@ it("what happened to a stream one after the other is explained", () => {
       })
       expect(checkHistory(history, { skewMillis: 0 })).toEqual([])
     }),
-    { numRuns: 3000 }
+    { numRuns: 500 }
   )
 })
 
@@ -190,6 +190,6 @@ it("what happened to a key one after the other is explained", () => {
       })
       expect(checkHistory(history, { skewMillis: 0 })).toEqual([])
     }),
-    { numRuns: 3000 }
+    { numRuns: 500 }
   )
 })

@@ -254,7 +254,7 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
       claims
         .map(
           (claim) =>
-            `${claim.id} ${claim.open.flat} ${claim.token ?? `${claim.above}-${claim.below}`} ${claim.until ?? `>${claim.notBefore}`}`
+            `${claim.id} ${claim.open.flat} ${claim.token ?? `${claim.above}-${claim.below}`} ${claim.until ?? `>${claim.notBefore}~${claim.longestMillis}`}`
         )
         .sort()
         .join("|"),
