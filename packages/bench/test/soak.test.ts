@@ -8,7 +8,7 @@ const soak = (...words: ReadonlyArray<string>) =>
   promisify(execFile)(process.execPath, [...flags, program, ...words])
 
 describe("./dev soak", () => {
-  it("works a store from the seed that one says, and tells what it did", async () => {
+  it("works a store from the seed that one says, and tells what it did", { timeout: 180_000 }, async () => {
     const { stdout } = await soak("--store", "memory", "--seed", "7", "--rounds", "1")
     expect(stdout).toMatch(/^soaking memory from seed 7\nmemory: seeds 7 to 7, 7 parts in .* 0 failed\n$/)
   })
