@@ -94,4 +94,32 @@ describe("Keys", () => {
       ),
     120_000
   )
+
+  it.effect("a sweep that goes on later removes nothing of a batch that came to have the same number", () =>
+    withFiles(
+      (connection) => new Keys(connection),
+      (files) => {
+        const [one, two] = [files.process(0), files.process(1)]
+        const claimAndComplete = (names: ReadonlyArray<string>, at: number) =>
+          two.connection.write(() => {
+            const items = names.map((key) => ({ key }))
+            two.part.claim("orders", items, { claimId: `c${at}`, owner: "o", leaseMillis: 10 }, at)
+            two.part.complete(`c${at}`, "orders", items, 100, at)
+          })
+        claimAndComplete(["a", "b", "c"], 1_000)
+        // one has begun with the batch, and another goes on to its end
+        let asked = 0
+        one.connection.write(() => one.part.sweep(1_100, () => asked++ > 1))
+        two.connection.write(() => sweepAll(two.part, 1_100))
+        claimAndComplete(["d", "e"], 1_200)
+        one.connection.write(() => sweepAll(one.part, 1_300))
+        files.checkIntegrity()
+        expect(
+          two.connection.write(() =>
+            two.part.claim("orders", [{ key: "d" }], { claimId: "d", owner: "o", leaseMillis: 10 }, 1_400)
+          )
+        ).toMatchObject([{ _tag: "Claimed" }])
+      }
+    )
+  )
 })

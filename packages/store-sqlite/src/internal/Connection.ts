@@ -14,8 +14,8 @@ const longestPauseMillis = 20
 
 /** What takes part in transactions. */
 export interface Part {
-  /** What was put off has to be written now. */
-  readonly beforeCommit: () => void
+  /** What was put off has to be written now; perhaps several times in a transaction. */
+  readonly flush: () => void
   /** The transaction has come to its end; unless it was committed, what is in memory of it is not true. */
   readonly ended: (committed: boolean) => void
 }
@@ -59,15 +59,23 @@ export class Connection {
     let done = false
     try {
       const answer = act()
-      for (const part of this.parts) part.beforeCommit()
+      this.flush()
       this.commit.run()
       done = true
       return answer
     } finally {
-      // SQLite itself rolls back where the disk is full or fails
-      if (!done && this.db.isOpen && this.db.isTransaction) this.rollback.run()
-      for (const part of this.parts) part.ended(done)
+      try {
+        // SQLite itself rolls back where the disk is full or fails
+        if (!done && this.db.isOpen && this.db.isTransaction) this.rollback.run()
+      } finally {
+        for (const part of this.parts) part.ended(done)
+      }
     }
+  }
+
+  /** Writes what was put off until the end of the transaction: from now on the tables tell all. */
+  flush(): void {
+    for (const part of this.parts) part.flush()
   }
 
   /** Runs `act`, again while another process holds the lock. Fails with what SQLite threw. */

@@ -15,8 +15,10 @@ export class Counter {
     this.select = db.prepare("SELECT value FROM tidemark_counters WHERE name = ?")
     this.update = db.prepare("UPDATE tidemark_counters SET value = ? WHERE name = ?")
     connection.join({
-      beforeCommit: () => {
-        if (this.current !== undefined && this.current !== this.stored) this.update.run(this.current, name)
+      flush: () => {
+        if (this.current === undefined || this.current === this.stored) return
+        this.update.run(this.current, name)
+        this.stored = this.current
       },
       // other processes may change it from now on
       ended: () => {

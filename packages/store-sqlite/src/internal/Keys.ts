@@ -37,6 +37,7 @@ interface Found {
 interface Sweeping {
   readonly id: number
   readonly namespace: number
+  readonly forgottenAt: number
   readonly keys: Array<string>
 }
 
@@ -50,7 +51,7 @@ export class Keys {
     this.sql = prepare(connection)
     this.lastToken = new Counter(connection, "key token")
     connection.join({
-      beforeCommit: () => {},
+      flush: () => {},
       // numbers of new namespaces, and what was swept, went with the rest
       ended: (committed) => {
         if (committed) return
@@ -206,8 +207,8 @@ export class Keys {
    */
   sweep(now: number, enough: () => boolean): boolean {
     const { sweeping } = this
-    // another may have removed it meanwhile, and its number may be that of a new one
-    if (sweeping !== undefined && this.sql.isDue.get(sweeping.id, now) === undefined)
+    // another may have removed it meanwhile, and its number may be that of a new one, which ends later
+    if (sweeping !== undefined && this.sql.isThere.get(sweeping.id, sweeping.forgottenAt) === undefined)
       this.sweeping = undefined
     while (!enough()) {
       this.sweeping ??= this.nextDue(now)
@@ -224,7 +225,7 @@ export class Keys {
   }
 
   private nextDue(now: number): Sweeping | undefined {
-    const due = this.sql.due.get(now) as { id: number; namespace: number } | undefined
+    const due = this.sql.due.get(now) as Omit<Sweeping, "keys"> | undefined
     return due === undefined ? undefined : { ...due, keys: [...this.grantedOf(due.id)] }
   }
 
@@ -451,9 +452,10 @@ const prepare = ({ db }: Connection) => {
     moveKey: one("UPDATE tidemark_keys SET batch = ?, result = ? WHERE namespace = ? AND key = ?"),
     setResult: one("UPDATE tidemark_keys SET result = ? WHERE namespace = ? AND key = ?"),
     due: one(
-      "SELECT id, namespace FROM tidemark_batches WHERE forgotten_at <= ? ORDER BY forgotten_at LIMIT 1"
+      `SELECT id, namespace, forgotten_at AS forgottenAt FROM tidemark_batches
+        WHERE forgotten_at <= ? ORDER BY forgotten_at LIMIT 1`
     ),
-    isDue: one("SELECT 1 FROM tidemark_batches WHERE id = ? AND forgotten_at <= ?"),
+    isThere: one("SELECT 1 FROM tidemark_batches WHERE id = ? AND forgotten_at = ?"),
     deleteKeyOf: one("DELETE FROM tidemark_keys WHERE namespace = ? AND key = ? AND batch = ?")
   }
 }

@@ -2,7 +2,7 @@
 import { Coalescing, IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
 import { Clock, Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./Connection.ts"
-import { closed, EndedTransaction, isOfOne, storeError, storeName } from "./failures.ts"
+import { closed, EndedTransaction, isOfOne, isOfTheStore, storeError, storeName } from "./failures.ts"
 import { Keys } from "./Keys.ts"
 import { Streams } from "./Streams.ts"
 import { Watch } from "./Watch.ts"
@@ -52,7 +52,7 @@ export class Store {
     })
   }
 
-  /** In a transaction that others may share. `act` writes all it has to, or throws and spoils it for all. */
+  /** In a transaction that others may share. `act` writes all it has to, or throws: then the others are done again. */
   write<A>(verb: string, items: number, act: (now: number) => A): Effect.Effect<A, StoreError> {
     return this.writeOr(verb, items, (now) => Exit.succeed(act(now)))
   }
@@ -113,19 +113,26 @@ const commitTogether = (
     )
   )
   return Effect.catch(together, (cause) => {
-    // nothing was written: one by one, the others do not suffer for it
-    if (isOfOne(cause) && writes.length > 1) {
+    const hasEnded = cause instanceof EndedTransaction
+    // nothing was written: one by one, the others do not suffer for what is wrong with one of them
+    if (writes.length > 1 && !hasEnded && !isOfTheStore(cause)) {
       return Effect.map(
         Effect.forEach(writes, (write) => commitTogether(connection, [write])),
         (exits) => exits.flat()
       )
     }
-    const isToBlame = (write: Write): boolean =>
-      cause instanceof EndedTransaction ? write === acting : isOfOne(cause)
-    return Effect.succeed(
-      writes.map((write) => Exit.fail(isToBlame(write) ? write.blame(cause) : storeError(write.verb, cause)))
-    )
+    const isToBlame = (write: Write): boolean => (hasEnded ? write === acting : isOfOne(cause))
+    return Effect.succeed(writes.map((write) => failed(write, cause, isToBlame(write))))
   })
+}
+
+/** A cause that makes no error of the store is a defect, of this write alone. */
+const failed = (write: Write, cause: unknown, isToBlame: boolean): Exit.Exit<never, unknown> => {
+  try {
+    return Exit.fail(isToBlame ? write.blame(cause) : storeError(write.verb, cause))
+  } catch (defect) {
+    return Exit.die(defect)
+  }
 }
 
 const streamName = (stream: string): string => `s${stream}`

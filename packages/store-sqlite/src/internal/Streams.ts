@@ -3,7 +3,8 @@
  *
  * A stream that was used lately is kept in memory with the version it was read at: as long as its row has that version,
  * reading it costs one row. Where another process has changed it, only what is newer is read. What a transaction
- * changed is written once, at its end: one row, the claims that differ, the pages that were touched.
+ * changed is written at its end, or before a user's function runs in it: one row, the claims that differ, the pages that
+ * were touched.
  */
 import type { StatementSync } from "node:sqlite"
 import { InvalidInput, OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
@@ -81,7 +82,10 @@ export class Streams {
   private readonly recent = new Map<string, Entry>()
   /** Those that are known to be as the file is, in this transaction. */
   private readonly valid = new Map<string, Entry | undefined>()
+  /** What this transaction has changed and not written yet. */
   private readonly changes = new Map<string, Change>()
+  /** What it has changed: in memory, that is true only when it is committed. */
+  private readonly changed = new Set<string>()
   private readonly tokenFloor: Counter
   private readonly sql: ReturnType<typeof prepare>
 
@@ -89,12 +93,14 @@ export class Streams {
     this.sql = prepare(connection)
     this.tokenFloor = new Counter(connection, "stream token")
     connection.join({
-      beforeCommit: () => {
+      flush: () => {
         for (const change of this.changes.values()) this.store(change)
+        this.changes.clear()
       },
       ended: (committed) => {
-        if (!committed) for (const stream of this.changes.keys()) this.recent.delete(stream)
+        if (!committed) for (const stream of this.changed) this.recent.delete(stream)
         this.changes.clear()
+        this.changed.clear()
         this.valid.clear()
       }
     })
@@ -238,6 +244,7 @@ export class Streams {
       const entry = this.find(stream) ?? this.unknown(stream)
       change = { entry, done: OffsetRanges.empty, now }
       this.changes.set(stream, change)
+      this.changed.add(stream)
     }
     return change
   }
@@ -338,10 +345,8 @@ export class Streams {
 
   private storeClaims(entry: Entry, claims: ReadonlyArray<Protocol.StreamClaimRecord>): void {
     const { stored } = entry
-    let same = 0
     for (const claim of claims) {
       const before = stored.get(claim.claimId)
-      if (before !== undefined) same += 1
       if (before?.token === claim.token && before.until === claim.until && before.held === claim.held)
         continue
       stored.set(claim.claimId, recordOf(claim))
@@ -356,9 +361,8 @@ export class Streams {
         encodeRanges(claim.requested),
         claim.held === claim.requested ? null : encodeRanges(claim.held)
       )
-      if (before === undefined) same += 1
     }
-    if (same === stored.size) return
+    if (claims.length === stored.size) return
     const present = new Set(claims.map(({ claimId }) => claimId))
     for (const claimId of stored.keys()) {
       if (present.has(claimId)) continue

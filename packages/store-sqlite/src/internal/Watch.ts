@@ -33,10 +33,12 @@ export class Watch {
   wait(name: string, isReady: () => boolean): Effect.Effect<void> {
     // where the database can't tell, the verb that is asked again will say why
     const question = () => orElse(isReady, true)
-    return Effect.suspend(() => {
+    return this.wakeups.wait(name, () => {
+      if (question()) return true
+      // in one step with the answer: nobody may look in between, and find that nobody waits
       if (!this.questions.has(name)) this.questions.set(name, question)
       this.awaited.openUnsafe()
-      return this.wakeups.wait(name, question)
+      return false
     })
   }
 

@@ -21,6 +21,7 @@ import {
   TransactionFailed,
   type Work
 } from "../SqliteDatabase.ts"
+import type { Connection } from "./Connection.ts"
 import { EndedTransaction, isOfTheStore, storeError } from "./failures.ts"
 import { type Store, wakeKeys, wakeStream } from "./Store.ts"
 
@@ -59,7 +60,10 @@ type WorkError = StoreError | TransactionFailed
  * Runs `work` within a savepoint of the transaction: what it throws undoes its own writes, and nothing else. Throws
  * where the transaction is gone.
  */
-const within = <A>(verb: string, db: DatabaseSync, work: Work<A>): Exit.Exit<A, WorkError> => {
+const within = <A>(verb: string, connection: Connection, work: Work<A>): Exit.Exit<A, WorkError> => {
+  const { db } = connection
+  // should it commit, against the rules, what others have written goes with its marks
+  connection.flush()
   db.exec("SAVEPOINT tidemark_work")
   const exit = tried(verb, db, work)
   if (!db.isTransaction) throw new EndedTransaction()
@@ -99,6 +103,19 @@ const checkRanges = (ranges: OffsetRanges.OffsetRanges): InvalidInput | undefine
     ? invalid("ranges", String(ranges), "non-empty OffsetRanges with an end: what was done of the claim")
     : undefined
 
+/** What is no text can't have been claimed. */
+const checkText = (field: string, value: unknown): InvalidInput | undefined =>
+  typeof value === "string" ? undefined : invalid(field, String(value), "a string: that of the claim")
+
+const checkItems = (items: ReadonlyArray<Protocol.KeyCompletion>): InvalidInput | undefined => {
+  if (items.length === 0) return invalid("keys", "empty", "the keys that the claim was granted")
+  for (const { key, result = "" } of items) {
+    const bad = checkText("key", key) ?? checkText("result", result)
+    if (bad !== undefined) return bad
+  }
+  return undefined
+}
+
 const onOffsets =
   (store: Store) =>
   <A>(
@@ -107,7 +124,7 @@ const onOffsets =
     work: Work<A>
   ): Effect.Effect<A, CompleteWithError> => {
     const { stream, claimId, token = 0 } = claim
-    const bad = checkRanges(ranges)
+    const bad = checkText("stream", stream) ?? checkText("claimId", claimId) ?? checkRanges(ranges)
     if (bad !== undefined) return Effect.fail(bad)
     const what = `${ranges} of stream ${stream}`
     const { connection, streams } = store
@@ -120,7 +137,7 @@ const onOffsets =
         if (!OffsetRanges.isEmpty(completed)) {
           return Exit.fail(new AlreadyCompleted({ what, completed: String(completed) }))
         }
-        const exit = within("completeWith", connection.db, work)
+        const exit = within("completeWith", connection, work)
         if (Exit.isSuccess(exit)) streams.complete(stream, claimId, ranges, now)
         return exit
       },
@@ -145,8 +162,8 @@ const onKeys =
     const items = keys.map((key) => (typeof key === "string" ? { key } : key))
     const retention = Policies.duration("retention", options.retention ?? defaultRetentionMillis)
     if (typeof retention !== "number") return Effect.fail(retention)
-    if (items.length === 0)
-      return Effect.fail(invalid("keys", "empty", "the keys that the claim was granted"))
+    const bad = checkText("namespace", namespace) ?? checkText("claimId", claimId) ?? checkItems(items)
+    if (bad !== undefined) return Effect.fail(bad)
     const what = `${items.length === 1 ? `key ${items[0].key}` : `${items.length} keys`} of ${namespace}`
     const { connection, keys: table } = store
     const completed = store.writeOr(
@@ -158,7 +175,7 @@ const onKeys =
         if (completed.length > 0) {
           return Exit.fail(new AlreadyCompleted({ what, completed: completed.join(", ") }))
         }
-        const exit = within("completeWith", connection.db, work)
+        const exit = within("completeWith", connection, work)
         if (Exit.isSuccess(exit)) table.complete(claimId, namespace, items, retention, now)
         return exit
       },
@@ -207,7 +224,7 @@ export const transactions = (
       store.writeOr(
         "transaction",
         itemsPerFunction,
-        () => within("transaction", store.connection.db, work),
+        () => within("transaction", store.connection, work),
         blamed
       )
   }
