@@ -116,6 +116,26 @@ for (const [what, run] of runs) {
         }).pipe(Effect.provide(live))
     )
 
+    it.effect("marks a handler that has come to its end, while what it forked is being interrupted", () =>
+      Effect.gen(function* () {
+        const tracker = yield* Tracker
+        const key = Key.id("k")
+        let effects = 0
+        const beside = Effect.onInterrupt(Effect.never, () => Effect.sleep(10))
+        const handler = Effect.forkChild(beside, { startImmediately: true }).pipe(
+          Effect.andThen(Effect.sleep(5)),
+          Effect.andThen(Effect.sync(() => ++effects))
+        )
+        const fiber = yield* Effect.forkChild(run(tracker, key, handler), { startImmediately: true })
+        yield* TestClock.adjust(7)
+        assert.strictEqual(effects, 1)
+        const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+        yield* TestClock.adjust(20)
+        yield* Fiber.join(interrupting)
+        assert.isTrue(yield* tracker.isProcessed(key))
+      }).pipe(Effect.provide(live))
+    )
+
     it.effect("begins no handler where the caller was interrupted while the claim was asked for", () =>
       Effect.gen(function* () {
         const asking = yield* Deferred.make<void>()

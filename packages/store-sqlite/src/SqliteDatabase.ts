@@ -91,7 +91,8 @@ export interface SqliteDatabaseService {
    * The claim is judged inside of the transaction, before `work` runs: it runs only if the claim holds all of it and
    * nothing of it is completed. `work` gets the connection, on which its statements are part of the transaction; it must
    * be synchronous, and neither begin nor end a transaction (savepoints are fine). It may share the commit with other
-   * calls, but not its fate: what it throws rolls back its own writes and mark only.
+   * calls, but not its fate: what it throws rolls back its own writes and mark only. Where the commit fails for one of the
+   * others, it is called again.
    *
    * Fails with `LeaseLost` (not ours, or not any more) and `AlreadyCompleted` without having run `work`; with
    * `TransactionFailed` where `work` threw (kept as `cause`), was not synchronous, or ended the transaction; with

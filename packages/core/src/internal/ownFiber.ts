@@ -2,9 +2,9 @@
  * Work on a fiber of its own, so that what is known about it is exactly how it ended.
  *
  * Effect drops the value of a fiber that was interrupted while it was running, or while it could not be interrupted
- * (`Effect.uninterruptible`): such a fiber goes on to its end, and is said to have been interrupted all the same. Work
- * that has taken effect would then be taken for undone, and be done again. So it is interrupted only when it rests
- * where it may be interrupted.
+ * (`Effect.uninterruptible`): such a fiber goes on to its end, and is said to have been interrupted all the same. So is
+ * one that has come to its end and only waits for what it forked to be interrupted. Work that has taken effect would then
+ * be taken for undone, and be done again. So it is interrupted only when it rests where it may be interrupted.
  */
 import { type Cause, Effect, Exit, Fiber } from "effect"
 
@@ -17,15 +17,25 @@ interface Inside {
   interruptible?: boolean
   readonly _running?: boolean
   readonly _interruptedCause?: unknown
+  readonly _children?: ReadonlySet<Fiber.Fiber<unknown, unknown>>
 }
 
 /** Interrupts a fiber now if it rests where it may be interrupted, else as soon as it does. */
 export const interruptAtRest = (fiber: Fiber.Fiber<unknown, unknown>): void => {
   const inside = fiber as Inside
   if (fiber.pollUnsafe() !== undefined) return
-  if (inside.interruptible === false) whenInterruptible(inside, () => interruptAtRest(fiber))
-  else if (inside._running === true) queueMicrotask(() => interruptAtRest(fiber))
-  else fiber.interruptUnsafe()
+  const again = () => interruptAtRest(fiber)
+  const ending = endingChild(inside)
+  if (inside.interruptible === false) whenInterruptible(inside, again)
+  else if (inside._running === true) queueMicrotask(again)
+  else if (ending === undefined) fiber.interruptUnsafe()
+  else ending.addObserver(() => queueMicrotask(again))
+}
+
+/** What the fiber forked and is interrupted already: perhaps since the fiber has come to its end, and waits for it. */
+const endingChild = ({ _children }: Inside): Fiber.Fiber<unknown, unknown> | undefined => {
+  for (const child of _children ?? []) if ((child as Inside)._interruptedCause !== undefined) return child
+  return undefined
 }
 
 /** Calls back when the fiber has become interruptible and has gone on from there until it rests or ends. */
