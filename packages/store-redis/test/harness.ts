@@ -202,3 +202,15 @@ export const insist = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, 
     while: (error) => error instanceof StoreError && error.retriable,
     schedule: Schedule.spaced("20 millis")
   })
+
+/** Until the check passes; after 25 seconds, what it found wrong last. */
+export const eventually = (check: () => Promise<void>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const giveUpAt = performance.now() + 25_000
+    return Effect.orDie(
+      Effect.retry(Effect.tryPromise({ try: check, catch: (error) => error }), {
+        schedule: Schedule.spaced("20 millis"),
+        while: () => performance.now() < giveUpAt
+      })
+    )
+  })

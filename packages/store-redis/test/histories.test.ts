@@ -1,10 +1,18 @@
+/** What several processes were answered at once, some of them killed: some order of their calls must explain it. */
 import { uniqueName } from "@tidemark/test-servers"
-import { describeWithRedis } from "@tidemark/test-servers/vitest"
+import { describeWithRedis, describeWithRedisCluster } from "@tidemark/test-servers/vitest"
 import { processesSuite } from "@tidemark/testkit/vitest"
 
-await describeWithRedis("RedisStore", ({ url }) => {
+const store = new URL("./sharedStore.ts", import.meta.url)
+
+await describeWithRedis("one server", ({ url }) => {
+  processesSuite("RedisStore", { store, storeOptions: { url, prefix: uniqueName("histories") } })
+})
+
+await describeWithRedisCluster("a cluster", ({ urls }) => {
   processesSuite("RedisStore", {
-    store: new URL("./sharedStore.ts", import.meta.url),
-    storeOptions: { url, prefix: uniqueName("store") }
+    store,
+    storeOptions: { cluster: { nodes: urls }, prefix: uniqueName("histories") },
+    seed: 2
   })
 })

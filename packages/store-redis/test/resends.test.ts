@@ -2,7 +2,7 @@
  * Invariant 7, for real: ioredis sends again, after it has reconnected, what was not answered. The answer to the first
  * is lost, and meanwhile the network is gone, so that others may do what they like before the second arrives.
  */
-import { it } from "@effect/vitest"
+import { describe, it } from "@effect/vitest"
 import { OffsetRanges } from "@tidemark/core"
 import { describeWithOwnRedis } from "@tidemark/test-servers/vitest"
 import { Effect, Fiber } from "effect"
@@ -88,204 +88,208 @@ const expectTheirs = (store: Store, { claimId }: { readonly claimId: string }) =
   })
 
 await describeWithOwnRedis("a call that ioredis sends again", () => {
-  it.live("claim of keys: the same token, and the lease is not prolonged", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const terms = termsOf()
-      let until: number | undefined
-      const [answer] = yield* sentTwice(
-        ours.keys.claim("orders", items, terms),
-        Effect.gen(function* () {
-          until = yield* keyUntil(theirs)
-          expect(until).toBeGreaterThan(0)
-          // time passes, which a lease that is prolonged would show
-          while ((yield* keyUntil(theirs)) === undefined || Date.now() < until! - 29_900)
-            yield* Effect.sleep(5)
-        })
-      )
-      expect(answer).toMatchObject({ _tag: "Claimed", until })
-      expect(yield* keyUntil(theirs)).toBe(until)
-      expect(yield* ours.keys.claim("orders", items, terms)).toEqual([answer])
-      expect(yield* claimKey(theirs, "orders", "other")).toBeGreaterThan(
-        (answer as { readonly token: number }).token
-      )
-    })
-  )
-
-  it.live("claim of offsets: the same token and ranges, and the lease is not prolonged", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const terms = termsOf()
-      let first: { readonly token: number; readonly until: number } | undefined
-      const answer = yield* sentTwice(
-        ours.offsets.claim("orders", ranges, terms),
-        Effect.gen(function* () {
-          const progress = yield* theirs.offsets.progress("orders")
-          first = { token: progress!.lastToken, until: progress!.claims[0]!.until }
-          while (Date.now() < first.until - 29_900) yield* Effect.sleep(5)
-        })
-      )
-      expect(answer).toMatchObject({ ...first, granted: ranges })
-      expect(yield* streamClaims(theirs)).toMatchObject([{ until: first!.until }])
-    })
-  )
-
-  it.live("complete: done once, and its result stays", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const terms = termsOf()
-      yield* ours.keys.claim("orders", items, terms)
-      yield* ours.offsets.claim("orders", ranges, terms)
-      const ofKeys = yield* sentTwice(
-        ours.keys.complete({ namespace: "orders", claimId: terms.claimId }, [
-          { key: "one", result: '"ours"' }
-        ]),
-        Effect.map(theirs.keys.claim("orders", items, termsOf()), (answers) =>
-          expect(answers).toEqual([{ _tag: "Completed", result: '"ours"' }])
+  describe.concurrent("each on servers of its own", () => {
+    it.live("claim of keys: the same token, and the lease is not prolonged", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const terms = termsOf()
+        let until: number | undefined
+        const [answer] = yield* sentTwice(
+          ours.keys.claim("orders", items, terms),
+          Effect.gen(function* () {
+            until = yield* keyUntil(theirs)
+            expect(until).toBeGreaterThan(0)
+            // time passes, which a lease that is prolonged would show
+            while ((yield* keyUntil(theirs)) === undefined || Date.now() < until! - 29_900)
+              yield* Effect.sleep(5)
+          })
         )
-      )
-      expect(ofKeys).toEqual(["AlreadyCompleted"])
-      const ofOffsets = yield* sentTwice(
-        ours.offsets.complete({ stream: "orders", claimId: terms.claimId }, ranges),
-        Effect.map(theirs.offsets.claim("orders", ranges, termsOf()), ({ completed }) =>
-          expect(completed).toEqual(ranges)
+        expect(answer).toMatchObject({ _tag: "Claimed", until })
+        expect(yield* keyUntil(theirs)).toBe(until)
+        expect(yield* ours.keys.claim("orders", items, terms)).toEqual([answer])
+        expect(yield* claimKey(theirs, "orders", "other")).toBeGreaterThan(
+          (answer as { readonly token: number }).token
         )
-      )
-      expect(ofOffsets).toMatchObject({ alreadyCompleted: ranges, leaseLost: OffsetRanges.empty })
-    })
-  )
+      })
+    )
 
-  it.live("release: what another has claimed meanwhile stays his", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const [terms, other] = [termsOf(), termsOf()]
-      const token = yield* claimKey(ours, "orders", "one", terms)
-      yield* ours.offsets.claim("orders", ranges, terms)
-      yield* sentTwice(
-        ours.keys.release({ namespace: "orders", claimId: terms.claimId }),
-        Effect.map(claimKey(theirs, "orders", "one", other), (next) => expect(next).toBeGreaterThan(token))
-      )
-      yield* sentTwice(
-        ours.offsets.release({ stream: "orders", claimId: terms.claimId }),
-        theirs.offsets.claim("orders", ranges, other)
-      )
-      yield* expectTheirs(theirs, other)
-    })
-  )
+    it.live("claim of offsets: the same token and ranges, and the lease is not prolonged", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const terms = termsOf()
+        let first: { readonly token: number; readonly until: number } | undefined
+        const answer = yield* sentTwice(
+          ours.offsets.claim("orders", ranges, terms),
+          Effect.gen(function* () {
+            const progress = yield* theirs.offsets.progress("orders")
+            first = { token: progress!.lastToken, until: progress!.claims[0]!.until }
+            while (Date.now() < first.until - 29_900) yield* Effect.sleep(5)
+          })
+        )
+        expect(answer).toMatchObject({ ...first, granted: ranges })
+        expect(yield* streamClaims(theirs)).toMatchObject([{ until: first!.until }])
+      })
+    )
 
-  it.live("renew: our lease lasts on; what another took over when it ended stays his", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const [terms, other] = [termsOf(), termsOf()]
-      const { claimId } = terms
-      yield* claimKey(ours, "orders", "one", terms)
-      yield* ours.offsets.claim("orders", ranges, terms)
-      const renewed = yield* sentTwice(
-        ours.keys.renew([{ namespace: "orders", claimId, leaseMillis: 30_000 }]),
-        Effect.void
-      )
-      expect(yield* keyUntil(theirs)).toBe(renewed[0])
-      yield* ours.keys.release({ namespace: "orders", claimId })
-      yield* ours.offsets.release({ stream: "orders", claimId })
+    it.live("complete: done once, and its result stays", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const terms = termsOf()
+        yield* ours.keys.claim("orders", items, terms)
+        yield* ours.offsets.claim("orders", ranges, terms)
+        const ofKeys = yield* sentTwice(
+          ours.keys.complete({ namespace: "orders", claimId: terms.claimId }, [
+            { key: "one", result: '"ours"' }
+          ]),
+          Effect.map(theirs.keys.claim("orders", items, termsOf()), (answers) =>
+            expect(answers).toEqual([{ _tag: "Completed", result: '"ours"' }])
+          )
+        )
+        expect(ofKeys).toEqual(["AlreadyCompleted"])
+        const ofOffsets = yield* sentTwice(
+          ours.offsets.complete({ stream: "orders", claimId: terms.claimId }, ranges),
+          Effect.map(theirs.offsets.claim("orders", ranges, termsOf()), ({ completed }) =>
+            expect(completed).toEqual(ranges)
+          )
+        )
+        expect(ofOffsets).toMatchObject({ alreadyCompleted: ranges, leaseLost: OffsetRanges.empty })
+      })
+    )
 
-      const short = termsOf(300)
-      yield* claimKey(ours, "orders", "one", short)
-      yield* ours.offsets.claim("orders", ranges, short)
-      const ref = { claimId: short.claimId, leaseMillis: 300 }
-      const ofKeys = yield* sentTwice(
-        ours.keys.renew([{ ...ref, namespace: "orders" }]),
-        takesOver(theirs, other)
-      )
-      expect(ofKeys).toEqual([undefined])
-      const ofOffsets = yield* sentTwice(ours.offsets.renew([{ ...ref, stream: "orders" }]), Effect.void)
-      expect(ofOffsets).toEqual([undefined])
-      yield* expectTheirs(theirs, other)
-    })
-  )
+    it.live("release: what another has claimed meanwhile stays his", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const [terms, other] = [termsOf(), termsOf()]
+        const token = yield* claimKey(ours, "orders", "one", terms)
+        yield* ours.offsets.claim("orders", ranges, terms)
+        yield* sentTwice(
+          ours.keys.release({ namespace: "orders", claimId: terms.claimId }),
+          Effect.map(claimKey(theirs, "orders", "one", other), (next) => expect(next).toBeGreaterThan(token))
+        )
+        yield* sentTwice(
+          ours.offsets.release({ stream: "orders", claimId: terms.claimId }),
+          theirs.offsets.claim("orders", ranges, other)
+        )
+        yield* expectTheirs(theirs, other)
+      })
+    )
 
-  it.live("claim whose lease was over when it arrived again gets nothing that another took over", () =>
-    Effect.gen(function* () {
-      const { ours, sentTwice, theirs } = yield* setting()
-      const [short, other] = [termsOf(300), termsOf()]
-      const answers = yield* sentTwice(ours.keys.claim("orders", items, short), takesOver(theirs, other))
-      expect(answers).toMatchObject([{ _tag: "InFlight" }])
-      yield* expectTheirs(theirs, other)
-      const late = yield* sentTwice(
-        ours.offsets.claim("orders", OffsetRanges.make(10, 20), termsOf(300)),
-        Effect.gen(function* () {
-          while ((yield* streamClaims(theirs)).length > 0) yield* Effect.sleep(10)
-          yield* theirs.offsets.claim("orders", OffsetRanges.make(10, 20), other)
-        })
-      )
-      expect(late).toMatchObject({ granted: OffsetRanges.empty, token: undefined })
-      expect(late.held.length).toBe(1)
-    })
-  )
+    it.live("renew: our lease lasts on; what another took over when it ended stays his", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const [terms, other] = [termsOf(), termsOf()]
+        const { claimId } = terms
+        yield* claimKey(ours, "orders", "one", terms)
+        yield* ours.offsets.claim("orders", ranges, terms)
+        const renewed = yield* sentTwice(
+          ours.keys.renew([{ namespace: "orders", claimId, leaseMillis: 30_000 }]),
+          Effect.void
+        )
+        expect(yield* keyUntil(theirs)).toBe(renewed[0])
+        yield* ours.keys.release({ namespace: "orders", claimId })
+        yield* ours.offsets.release({ stream: "orders", claimId })
+
+        const short = termsOf(300)
+        yield* claimKey(ours, "orders", "one", short)
+        yield* ours.offsets.claim("orders", ranges, short)
+        const ref = { claimId: short.claimId, leaseMillis: 300 }
+        const ofKeys = yield* sentTwice(
+          ours.keys.renew([{ ...ref, namespace: "orders" }]),
+          takesOver(theirs, other)
+        )
+        expect(ofKeys).toEqual([undefined])
+        const ofOffsets = yield* sentTwice(ours.offsets.renew([{ ...ref, stream: "orders" }]), Effect.void)
+        expect(ofOffsets).toEqual([undefined])
+        yield* expectTheirs(theirs, other)
+      })
+    )
+
+    it.live("claim whose lease was over when it arrived again gets nothing that another took over", () =>
+      Effect.gen(function* () {
+        const { ours, sentTwice, theirs } = yield* setting()
+        const [short, other] = [termsOf(300), termsOf()]
+        const answers = yield* sentTwice(ours.keys.claim("orders", items, short), takesOver(theirs, other))
+        expect(answers).toMatchObject([{ _tag: "InFlight" }])
+        yield* expectTheirs(theirs, other)
+        const late = yield* sentTwice(
+          ours.offsets.claim("orders", OffsetRanges.make(10, 20), termsOf(300)),
+          Effect.gen(function* () {
+            while ((yield* streamClaims(theirs)).length > 0) yield* Effect.sleep(10)
+            yield* theirs.offsets.claim("orders", OffsetRanges.make(10, 20), other)
+          })
+        )
+        expect(late).toMatchObject({ granted: OffsetRanges.empty, token: undefined })
+        expect(late.held.length).toBe(1)
+      })
+    )
+  })
 })
 
 await describeWithOwnRedis("a call that arrives after its caller gave up", () => {
-  it.live("claim: holds for one lease and no longer, and its successor's token is greater", () =>
-    Effect.gen(function* () {
-      const { arrivesLate, ours, theirs } = yield* setting(300)
-      const lease = 400
-      yield* arrivesLate(
-        Effect.all(
-          [
-            ours.keys.claim("orders", items, termsOf(lease)),
-            ours.offsets.claim("orders", ranges, termsOf(lease))
-          ],
-          { concurrency: "unbounded" }
-        ),
-        Effect.void
-      )
-      const arrived = Date.now()
-      const before = yield* theirs.offsets.progress("orders")
-      const { stream } = yield* takesOver(theirs, termsOf())
-      expect(stream).toBeGreaterThan(before!.lastToken)
-      // a busy machine's delay included
-      expect(Date.now() - arrived).toBeLessThan(lease + 2_000)
-    })
-  )
+  describe.concurrent("each on servers of its own", () => {
+    it.live("claim: holds for one lease and no longer, and its successor's token is greater", () =>
+      Effect.gen(function* () {
+        const { arrivesLate, ours, theirs } = yield* setting(300)
+        const lease = 400
+        yield* arrivesLate(
+          Effect.all(
+            [
+              ours.keys.claim("orders", items, termsOf(lease)),
+              ours.offsets.claim("orders", ranges, termsOf(lease))
+            ],
+            { concurrency: "unbounded" }
+          ),
+          Effect.void
+        )
+        const arrived = Date.now()
+        const before = yield* theirs.offsets.progress("orders")
+        const { stream } = yield* takesOver(theirs, termsOf())
+        expect(stream).toBeGreaterThan(before!.lastToken)
+        // a busy machine's delay included
+        expect(Date.now() - arrived).toBeLessThan(lease + 2_000)
+      })
+    )
 
-  it.live("complete, release and renew: change nothing of what another took over", () =>
-    Effect.gen(function* () {
-      const { arrivesLate, ours, theirs } = yield* setting(300)
-      const [short, other] = [termsOf(500), termsOf()]
-      const { claimId } = short
-      const token = yield* claimKey(ours, "orders", "one", short)
-      const claimed = yield* ours.offsets.claim("orders", ranges, short)
-      yield* arrivesLate(
-        Effect.all(
-          [
-            ours.keys.complete({ namespace: "orders", claimId }, [{ key: "one", result: '"ours"' }]),
-            ours.offsets.complete({ stream: "orders", claimId }, ranges),
-            ours.keys.release({ namespace: "orders", claimId }),
-            ours.offsets.release({ stream: "orders", claimId }),
-            ours.keys.renew([{ namespace: "orders", claimId, leaseMillis: 60_000 }]),
-            ours.offsets.renew([{ stream: "orders", claimId, leaseMillis: 60_000 }])
-          ],
-          { concurrency: "unbounded" }
-        ),
-        Effect.map(takesOver(theirs, other), (tokens) => {
-          expect(tokens.key).toBeGreaterThan(token)
-          expect(tokens.stream).toBeGreaterThan(claimed.token!)
-        })
-      )
-      expect(yield* ours.offsets.isCompleted("orders", 5)).toBe(false)
-      yield* expectTheirs(theirs, other)
-    })
-  )
+    it.live("complete, release and renew: change nothing of what another took over", () =>
+      Effect.gen(function* () {
+        const { arrivesLate, ours, theirs } = yield* setting(300)
+        const [short, other] = [termsOf(500), termsOf()]
+        const { claimId } = short
+        const token = yield* claimKey(ours, "orders", "one", short)
+        const claimed = yield* ours.offsets.claim("orders", ranges, short)
+        yield* arrivesLate(
+          Effect.all(
+            [
+              ours.keys.complete({ namespace: "orders", claimId }, [{ key: "one", result: '"ours"' }]),
+              ours.offsets.complete({ stream: "orders", claimId }, ranges),
+              ours.keys.release({ namespace: "orders", claimId }),
+              ours.offsets.release({ stream: "orders", claimId }),
+              ours.keys.renew([{ namespace: "orders", claimId, leaseMillis: 60_000 }]),
+              ours.offsets.renew([{ stream: "orders", claimId, leaseMillis: 60_000 }])
+            ],
+            { concurrency: "unbounded" }
+          ),
+          Effect.map(takesOver(theirs, other), (tokens) => {
+            expect(tokens.key).toBeGreaterThan(token)
+            expect(tokens.stream).toBeGreaterThan(claimed.token!)
+          })
+        )
+        expect(yield* ours.offsets.isCompleted("orders", 5)).toBe(false)
+        yield* expectTheirs(theirs, other)
+      })
+    )
 
-  it.live("complete that nobody has overtaken: counts, since nobody else did it", () =>
-    Effect.gen(function* () {
-      const { arrivesLate, ours, theirs } = yield* setting(300)
-      const terms = termsOf()
-      yield* claimKey(ours, "orders", "one", terms)
-      yield* arrivesLate(
-        ours.keys.complete({ namespace: "orders", claimId: terms.claimId }, [{ key: "one" }]),
-        Effect.void
-      )
-      expect(yield* theirs.keys.claim("orders", items, termsOf())).toMatchObject([{ _tag: "Completed" }])
-    })
-  )
+    it.live("complete that nobody has overtaken: counts, since nobody else did it", () =>
+      Effect.gen(function* () {
+        const { arrivesLate, ours, theirs } = yield* setting(300)
+        const terms = termsOf()
+        yield* claimKey(ours, "orders", "one", terms)
+        yield* arrivesLate(
+          ours.keys.complete({ namespace: "orders", claimId: terms.claimId }, [{ key: "one" }]),
+          Effect.void
+        )
+        expect(yield* theirs.keys.claim("orders", items, termsOf())).toMatchObject([{ _tag: "Completed" }])
+      })
+    )
+  })
 })

@@ -1,4 +1,4 @@
 /** The store that the processes of a history share; each of them imports this module. */
-import { RedisStore } from "@tidemark/store-redis"
+import { RedisStore } from "../src/index.ts"
 
-export default (options: RedisStore.RedisStoreOptions) => RedisStore.layer(options)
+export default (options: RedisStore.RedisConnectionOptions) => RedisStore.layer(options)

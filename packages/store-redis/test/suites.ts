@@ -1,11 +1,20 @@
 import { uniqueName } from "@tidemark/test-servers"
-import { idempotencyStoreSuite, lockSuite, offsetStoreSuite } from "@tidemark/testkit/vitest"
+import {
+  idempotencyStoreSuite,
+  lockSuite,
+  offsetStoreSuite,
+  type SuiteOptions
+} from "@tidemark/testkit/vitest"
 import { type RedisConnectionOptions, RedisStore } from "./store.ts"
 
 /** The contract of a store, for one way to connect. */
-export const contract = (name: string, options: RedisConnectionOptions): void => {
+export const contract = (
+  name: string,
+  options: RedisConnectionOptions,
+  suites: Omit<SuiteOptions, "clock"> = {}
+): void => {
   const layer = RedisStore.layer({ ...options, prefix: uniqueName("store") })
-  offsetStoreSuite(name, layer, { clock: "live" })
-  idempotencyStoreSuite(name, layer, { clock: "live" })
-  lockSuite(name, layer, { clock: "live" })
+  offsetStoreSuite(name, layer, { ...suites, clock: "live" })
+  idempotencyStoreSuite(name, layer, { ...suites, clock: "live" })
+  lockSuite(name, layer, { ...suites, clock: "live" })
 }

@@ -30,6 +30,11 @@ export interface SuiteOptions {
   readonly toleranceMillis?: number
   /** How much the random checks do, and from which seed: by default always the same. */
   readonly random?: RandomOptions
+  /**
+   * Whether all of it is asked once more behind a connection with faults. Default: true. Once is enough for a store that
+   * is tried on several kinds of server.
+   */
+  readonly behindFaults?: boolean
 }
 
 const numbers = Object.keys(invariants).map(Number) as ReadonlyArray<Invariant>
@@ -56,10 +61,12 @@ const registerChecks = <Service extends Described, E>(
 
 const suite = <Service extends Described, E>(
   title: string,
-  { behindFaults, checks, opening }: Contract<Service, E>
+  { behindFaults, checks, opening }: Contract<Service, E>,
+  options: SuiteOptions
 ): void => {
   describe(title, () => {
     registerChecks(checks, opening)
+    if (options.behindFaults === false) return
     describe("behind a connection with faults, for callers that ask again", () => {
       registerChecks(behindFaults.checks, behindFaults.opening)
     })
@@ -76,21 +83,21 @@ export const offsetStoreSuite = <E>(
   name: string,
   layer: Layer.Layer<OffsetStore, E>,
   options: SuiteOptions
-): void => suite(`${name} as OffsetStore`, offsetStoreContract(layer, options))
+): void => suite(`${name} as OffsetStore`, offsetStoreContract(layer, options), options)
 
 /** Registers the contract of `IdempotencyStore` as a vitest suite; `layer` as in {@link offsetStoreSuite}. */
 export const idempotencyStoreSuite = <E>(
   name: string,
   layer: Layer.Layer<IdempotencyStore, E>,
   options: SuiteOptions
-): void => suite(`${name} as IdempotencyStore`, idempotencyStoreContract(layer, options))
+): void => suite(`${name} as IdempotencyStore`, idempotencyStoreContract(layer, options), options)
 
 /** Registers the contract of `Lock` as a vitest suite; `layer` as in {@link offsetStoreSuite}. */
 export const lockSuite = <E>(
   name: string,
   layer: Layer.Layer<Lock | IdempotencyStore, E>,
   options: SuiteOptions
-): void => suite(`${name} as Lock`, lockContract(layer, options))
+): void => suite(`${name} as Lock`, lockContract(layer, options), options)
 
 /**
  * Registers tests in which several processes work on one store, with and without faults, and with processes that are
