@@ -1,6 +1,8 @@
 /** What people would install is what is tested: the packed tarballs, in a project outside of this repository. */
 import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join, relative } from "node:path"
+import { startOwnRedis } from "@tidemark/test-servers"
+import { describeWithOwnRedis } from "@tidemark/test-servers/vitest"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -125,5 +127,16 @@ describe("a consumer", () => {
         .split("\n")
         .map((path) => relative("node_modules/.pnpm", path))
     ).toHaveLength(1)
+  })
+})
+
+await describeWithOwnRedis("a consumer with a Redis", () => {
+  it("runs what the README of store-redis shows", async () => {
+    await using redis = await startOwnRedis()
+    const program = ["env", `REDIS_URL=${redis.url}`, process.execPath, "redis.ts"] as const
+    expect((await succeeds(consumer, ...program)).trim()).toBe("Processed")
+    expect((await succeeds(consumer, ...program)).trim()).toBe("Duplicate")
+    const readme = readFileSync(join(root, "packages/store-redis/README.md"), "utf8")
+    expect(readme).toContain(readFileSync(join(consumer, "redis.ts"), "utf8"))
   })
 })
