@@ -16,6 +16,7 @@ import {
   insist,
   networkBefore,
   openStore,
+  ownRedis,
   termsOf
 } from "./harness.ts"
 import { Ledger, progressOf, worksOn } from "./Ledger.ts"
@@ -138,6 +139,29 @@ await describeWithOwnRedisCluster("a store that waits for a replica", () => {
         yield* insist(settling["renew of keys"]!)
         yield* eachSucceeds(settling)
       })
+    )
+
+    it.live(
+      "writes something whenever it is asked again: newer servers wait only for what a connection wrote",
+      () =>
+        Effect.gen(function* () {
+          const redis = yield* ownRedis()
+          const admin = yield* clientOf(redis.url)
+          const store = yield* openStore({ url: redis.url })
+          const { asking, settling } = yield* holding(store)
+          const again = { ...asking, ...settling }
+          yield* eachSucceeds(again)
+          const changes = Effect.promise(async () =>
+            Number(/rdb_changes_since_last_save:(\d+)/.exec(await admin.info("persistence"))?.[1])
+          )
+          for (const [name, call] of Object.entries(again)) {
+            // of what is given back there is nothing left to write
+            if (name === "lock" || name.startsWith("release")) continue
+            const before = yield* changes
+            yield* eachSucceeds({ [name]: call })
+            expect(yield* changes, name).toBeGreaterThan(before)
+          }
+        })
     )
 
     it.live("needs no script to be known: what was flushed is sent again", () =>

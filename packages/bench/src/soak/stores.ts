@@ -6,10 +6,10 @@ import type { IdempotencyStore, Lock, OffsetStore } from "@tidemark/core"
 import { MemoryStore } from "@tidemark/store-memory"
 import { RedisStore } from "@tidemark/store-redis"
 import { SqliteStore } from "@tidemark/store-sqlite"
-import { startRedis, uniqueName } from "@tidemark/test-servers"
+import { startRedis, startRedisCluster, uniqueName } from "@tidemark/test-servers"
 import type { Layer } from "effect"
 
-export const storeNames = ["memory", "sqlite", "redis"] as const
+export const storeNames = ["memory", "sqlite", "redis", "redis-cluster"] as const
 export type StoreName = (typeof storeNames)[number]
 
 /** What a process has to know to open the same store. */
@@ -17,6 +17,7 @@ type StoreOptions =
   | { readonly name: "memory" }
   | { readonly name: "sqlite"; readonly filename: string }
   | { readonly name: "redis"; readonly url: string; readonly prefix: string }
+  | { readonly name: "redis-cluster"; readonly nodes: ReadonlyArray<string>; readonly prefix: string }
 
 type Services = OffsetStore | IdempotencyStore | Lock
 
@@ -38,6 +39,8 @@ const layerOf = (options: StoreOptions): Layer.Layer<Services, unknown> => {
       return SqliteStore.layer({ filename: options.filename })
     case "redis":
       return RedisStore.layer({ url: options.url, prefix: options.prefix })
+    case "redis-cluster":
+      return RedisStore.layer({ cluster: { nodes: options.nodes }, prefix: options.prefix })
   }
 }
 
@@ -58,6 +61,11 @@ export const openStore = async (name: StoreName): Promise<SoakedStore> => {
       const server = await startRedis()
       const options = { name, url: server.url, prefix: uniqueName("soak") }
       return { name, clock: "live", layer: layerOf(options), shared: options, close: server.stop }
+    }
+    case "redis-cluster": {
+      const cluster = await startRedisCluster()
+      const options = { name, nodes: cluster.nodes.map(({ url }) => url), prefix: uniqueName("soak") }
+      return { name, clock: "live", layer: layerOf(options), shared: options, close: cluster.stop }
     }
   }
 }

@@ -35,7 +35,7 @@ if others[1] then read_done(others) end
 
 -- By the end of a generation: what comes into it.
 local coming = {}
-local completed_any = false
+local completed_any, completed_already = false, false
 local answers = {}
 for answer, request in ipairs(requests) do
   local claim = claim_of(request.id)
@@ -64,6 +64,7 @@ for answer, request in ipairs(requests) do
       codes[index] = 'c'
     else
       codes[index] = done[key] and 'a' or 'l'
+      if done[key] then completed_already = true end
     end
   end
   if count > 0 then
@@ -79,5 +80,9 @@ if completed_any then
   for ends, fields in pairs(coming) do save_done(fields, ends) end
   unlink(over)
   wake_waiting()
+elseif completed_already then
+  -- something is written, so that WAIT waits for it: newer servers wait only for what was written on the same connection
+  state_changed = true
+  save()
 end
 return answers
