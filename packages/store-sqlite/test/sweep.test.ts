@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite"
 import { describe, expect, it } from "@effect/vitest"
 import { IdempotencyStore, Lock, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
-import { Effect, Fiber } from "effect"
+import { Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { temporaryFolder } from "./files.ts"
 
@@ -90,6 +90,30 @@ describe("the sweep", () => {
         expect(yield* rows).toEqual(nothing)
       }).pipe(Effect.provide(SqliteStore.layer({ filename })))
     })
+  )
+
+  it.effect.each([
+    { synchronous: "full", level: 2 },
+    { synchronous: "normal", level: 1 }
+  ] as const)("leaves commits as they were: $synchronous", ({ level, synchronous }) =>
+    Effect.gen(function* () {
+      const sqlite = yield* SqliteDatabase
+      const current = sqlite.transaction((db) => db.prepare("PRAGMA synchronous").get()?.synchronous)
+      expect(yield* current).toBe(level)
+      yield* remember("c", ["k"], 1_000)
+      yield* TestClock.adjust("1 second")
+      yield* sqlite.sweep
+      expect(yield* rows).toEqual(nothing)
+      expect(yield* current).toBe(level)
+    }).pipe(
+      Effect.provide(
+        Layer.unwrap(
+          Effect.map(temporaryFolder, (folder) =>
+            SqliteStore.layer({ filename: join(folder, "level.db"), synchronous })
+          )
+        )
+      )
+    )
   )
 
   it.effect("lets others have their turn between slices, also within one large batch", () =>

@@ -23,15 +23,20 @@ export interface Part {
 export class Connection {
   readonly db: DatabaseSync
   private readonly lockTimeoutMillis: number
+  private readonly synchronous: "full" | "normal"
   private readonly begin: StatementSync
   private readonly beginReading: StatementSync
   private readonly commit: StatementSync
   private readonly rollback: StatementSync
   private readonly parts: Array<Part> = []
 
-  constructor(db: DatabaseSync, lockTimeoutMillis: number) {
+  constructor(
+    db: DatabaseSync,
+    options: { readonly lockTimeoutMillis: number; readonly synchronous: "full" | "normal" }
+  ) {
     this.db = db
-    this.lockTimeoutMillis = lockTimeoutMillis
+    this.lockTimeoutMillis = options.lockTimeoutMillis
+    this.synchronous = options.synchronous
     this.begin = db.prepare("BEGIN IMMEDIATE")
     this.beginReading = db.prepare("BEGIN")
     this.commit = db.prepare("COMMIT")
@@ -47,6 +52,19 @@ export class Connection {
   write<A>(act: () => A): A {
     this.begin.run()
     return this.finish(act)
+  }
+
+  /**
+   * The same for what may be lost when the power fails, and be done again: does not wait for the disk. What is committed
+   * later takes it along.
+   */
+  writeRelaxed<A>(act: () => A): A {
+    this.db.exec("PRAGMA synchronous = NORMAL")
+    try {
+      return this.write(act)
+    } finally {
+      if (this.db.isOpen) this.db.exec(`PRAGMA synchronous = ${this.synchronous}`)
+    }
   }
 
   /** `act` sees the database as it is at one moment. */

@@ -34,7 +34,7 @@ export const open = (options: OpenOptions): Effect.Effect<Connection, StoreError
           if (opened.isOpen) opened.close()
         })
     )
-    const connection = new Connection(db, options.lockTimeoutMillis)
+    const connection = new Connection(db, options)
     yield* Effect.mapError(
       // nothing is written before it is known whose the file is
       Effect.andThen(

@@ -9,21 +9,31 @@ import { logLimitBytes } from "./open.ts"
 import type { Store } from "./Store.ts"
 import { type ClaimPlace, firstPlace } from "./Streams.ts"
 
-/** How long a slice removes; its commit comes on top. */
-const sliceMillis = 2
+/** How long a slice may take, its commit included. */
+const sliceMillis = 3
+const fewestKeys = 10
+const mostKeys = 1_000
 const claimsPerSlice = 500
 
 /** The lock of the process that sweeps. */
 const lockName = "tidemark sweep"
 
+/** How many keys the next slice removes: what this disk, as busy as it is, gets done in time. */
+const adapted = (count: number, tookMillis: number): number =>
+  tookMillis > sliceMillis
+    ? Math.max(fewestKeys, Math.floor(count / 2))
+    : Math.min(mostKeys, Math.ceil(count * 1.2))
+
 /** Keys whose time is over, and the claims on them, a slice at a time. */
-const sweepKeys = (store: Store): Effect.Effect<void, StoreError> =>
+const sweepKeys = (store: Store, count: number): Effect.Effect<void, StoreError> =>
   Effect.flatMap(
-    store.writeAlone("sweep", (now) => {
-      const end = performance.now() + sliceMillis
-      return store.keys.sweep(now, () => performance.now() >= end)
+    store.alone("sweep", (now) => {
+      const from = performance.now()
+      let left = count
+      const more = store.connection.writeRelaxed(() => store.keys.sweep(now, () => left-- === 0))
+      return { more, next: adapted(count, performance.now() - from) }
     }),
-    (more) => (more ? Effect.andThen(Effect.yieldNow, sweepKeys(store)) : Effect.void)
+    ({ more, next }) => (more ? Effect.andThen(Effect.yieldNow, sweepKeys(store, next)) : Effect.void)
   )
 
 /** Claims on positions that ended long ago: looks through all, and removes some at a time. */
@@ -53,7 +63,7 @@ const cutLog = (store: Store): Effect.Effect<void, StoreError> =>
 export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
   Effect.gen(function* () {
     const lock = yield* Lock
-    const all = Effect.andThen(sweepKeys(store), sweepClaims(store, firstPlace))
+    const all = Effect.andThen(sweepKeys(store, 10 * fewestKeys), sweepClaims(store, firstPlace))
     if (yield* store.read("sweep", (now) => store.keys.isSweepDue(now) || store.streams.hasClaims())) {
       yield* Effect.catchTags(lock.withLock(lockName, { wait: 0, owner: `process ${process.pid}` })(all), {
         InFlightElsewhere: () => Effect.void,
