@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite"
 import { describe, expect, it } from "@effect/vitest"
 import { IdempotencyStore, Lock, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Fiber, Layer, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import { temporaryFolder } from "./files.ts"
 
@@ -70,6 +70,27 @@ describe("the sweep", () => {
       expect((yield* offsets.progress("s"))?.claims).toHaveLength(1)
     }).pipe(Effect.provide(SqliteStore.layer({ filename: ":memory:" })))
   )
+
+  it.effect("tells what keeps it from its work, a defect too, and is at it again the next time", () => {
+    const lines: Array<string> = []
+    const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
+    return Effect.gen(function* () {
+      const sqlite = yield* SqliteDatabase
+      yield* remember("short", ["a", "b"], 10_000)
+      const setKeys = (keys: string) =>
+        sqlite.transaction((db) => db.prepare("UPDATE tidemark_batch_keys SET keys = ?").run(keys))
+      for (const nonsense of ["nonsense", "7"]) {
+        yield* setKeys(nonsense)
+        yield* TestClock.adjust("1 minute")
+        while (lines.length === 0) yield* Effect.yieldNow
+        expect(lines.splice(0)).toEqual([expect.stringContaining("what is expired could not be removed")])
+      }
+      yield* setKeys('["a","b"]')
+      yield* TestClock.adjust("1 minute")
+      while ((yield* rows).keys > 0) yield* Effect.yieldNow
+      expect(yield* rows).toEqual(nothing)
+    }).pipe(Effect.provide(SqliteStore.layer({ filename: ":memory:" })), Effect.provide(logger))
+  })
 
   it.effect("is led by one process: nobody else sweeps while one does", () =>
     Effect.gen(function* () {

@@ -9,6 +9,7 @@ import type { StatementSync } from "node:sqlite"
 import { Protocol } from "@tidemark/core"
 import type { Connection } from "./Connection.ts"
 import { Counter } from "./Counter.ts"
+import { Damaged } from "./failures.ts"
 
 /** A batch that is held; one that is completed has no claim. */
 interface HeldBatch {
@@ -279,7 +280,8 @@ export class Keys {
       if (own !== undefined) {
         return refusal({ ...batch, key, batch: batch.id, fingerprint: own, result: null }, item)
       }
-      const found = this.find(namespace, key) as Found
+      const found = this.find(namespace, key)
+      if (found === undefined) throw new Damaged(`key ${key} belongs to a batch that is not there`)
       if (found.batch !== batch.id) {
         if (now < found.until) return refusal(found, item)
         this.sql.takeKey.run(batch.id, fingerprint, namespace, key)
@@ -361,7 +363,7 @@ export class Keys {
 
   private grantedOf(batch: number): ReadonlyArray<string> {
     const row = this.sql.batchKeys.get(batch) as { keys: string } | undefined
-    return row === undefined ? [] : JSON.parse(row.keys)
+    return row === undefined ? [] : decodeKeys(row.keys)
   }
 
   private requestOf(claim: HeldBatch): string | undefined {
@@ -403,6 +405,14 @@ const refusal = (found: Found, { fingerprint }: Protocol.KeyItem): Protocol.KeyC
 
 const encodeKeys = (items: ReadonlyArray<{ readonly key: string }>): string =>
   JSON.stringify(items.map(({ key }) => key))
+
+const decodeKeys = (text: string): ReadonlyArray<string> => {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new Damaged(`keys of a batch: ${String(cause)}`)
+  }
+}
 
 /** A key, or a pair of key and fingerprint, for each. */
 const encodeItems = (items: ReadonlyArray<Protocol.KeyItem>): string =>

@@ -76,15 +76,16 @@ export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
     yield* cutLog(store)
   })
 
+const tellOf = (why: string): Effect.Effect<void> =>
+  Effect.logWarning(`tidemark: what is expired could not be removed, and will be at the next sweep: ${why}`)
+
 /** For ever, on the interval. What fails is told, and tried again next time. */
 export const sweepOften = (store: Store, intervalMillis: number): Effect.Effect<never, never, Lock> =>
   Effect.forever(
     Effect.sleep(intervalMillis).pipe(
       Effect.andThen(sweep(store)),
-      Effect.catch((error) =>
-        Effect.logWarning(
-          `tidemark: what is expired could not be removed, and will be at the next sweep: ${error.message}`
-        )
-      )
+      Effect.catch((error) => tellOf(error.message)),
+      // a sweep that ended here would be missed by nobody until the disk is full
+      Effect.catchDefect((defect) => tellOf(String(defect)))
     )
   )
