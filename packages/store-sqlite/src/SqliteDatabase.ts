@@ -60,7 +60,10 @@ export const TransactionFailure = Schema.Literals([
   "Threw",
   /** It returned a promise, or an effect: what it does later would not be part of the transaction. */
   "NotSynchronous",
-  /** It ended the transaction by COMMIT or ROLLBACK of its own: what it had written before a COMMIT may be there. */
+  /**
+   * It ended the transaction by COMMIT or ROLLBACK of its own: what it had written before a COMMIT may be there. Or it
+   * made it impossible to go on, by a statement that writes and was left unfinished.
+   */
   "EndedTransaction"
 ])
 export type TransactionFailure = typeof TransactionFailure.Type

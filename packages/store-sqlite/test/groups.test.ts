@@ -38,7 +38,7 @@ const withStore = <A, E>(
       const keys = yield* IdempotencyStore
       const offsets = yield* OffsetStore
       return yield* use({ sqlite, keys, offsets, elsewhere })
-    }).pipe(Effect.provide(SqliteStore.layer({ filename })))
+    }).pipe(Effect.provide(SqliteStore.layer({ filename, lockTimeout: 50 })))
   })
 
 describe("a group of calls", () => {
@@ -99,6 +99,37 @@ describe("a group of calls", () => {
         yield* Effect.exit(charge)
         expect(elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())).toEqual([{ entry: "once" }])
         expect((yield* offsets.progress("s"))?.watermark).toBe(1)
+      })
+    )
+  )
+})
+
+describe("a function that leaves a statement unfinished", () => {
+  it.live("is told so, as are those who can't commit for it; when it is finished, they can", () =>
+    withStore(({ elsewhere, offsets, sqlite }) =>
+      Effect.gen(function* () {
+        yield* sqlite.transaction((db) => db.exec("CREATE TABLE ledger (entry TEXT)"))
+        yield* offsets.claim("s", OffsetRanges.make(0, 10), terms("c"))
+        let rows: Iterator<unknown> | undefined
+        const unfinished = sqlite.completeWith({ stream: "s", claimId: "c" }, OffsetRanges.of(0), (db) => {
+          rows = db.prepare("INSERT INTO ledger VALUES ('a'), ('b') RETURNING entry").iterate()
+          rows.next()
+        })
+        expect(yield* Effect.flip(unfinished)).toMatchObject({
+          _tag: "TransactionFailed",
+          reason: "EndedTransaction",
+          message: expect.stringContaining("unfinished")
+        })
+        const next = offsets.complete({ stream: "s", claimId: "c" }, OffsetRanges.of(1))
+        expect(yield* Effect.flip(next)).toMatchObject({
+          reason: "Busy",
+          retriable: true,
+          message: expect.stringContaining("unfinished")
+        })
+        rows?.return?.()
+        yield* next
+        expect(elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())).toEqual([])
+        expect(String((yield* offsets.progress("s"))?.completed)).toBe("[1,2)")
       })
     )
   )

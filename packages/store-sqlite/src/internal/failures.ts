@@ -161,6 +161,22 @@ const ended: Meaning = {
     "a function in the same transaction ended it by COMMIT or ROLLBACK; the call may or may not have taken effect. Ask again"
 }
 
+/** SQLite has no code of its own for it. */
+const unfinished: Meaning = {
+  reason: "Busy",
+  retriable: true,
+  detail:
+    "a function given to completeWith or transaction has left a statement that writes unfinished, and nothing can be " +
+    "committed until it ends; nothing was written. Take all rows of a RETURNING, or return() its iterator"
+}
+
+const meaningOf = (failure: SqliteFailure): Meaning => {
+  if (!isBusy(failure)) return meanings.get(primary(failure)) ?? unknown
+  return failure.message.includes("statements in progress")
+    ? unfinished
+    : (meanings.get(codes.busy) ?? unknown)
+}
+
 /** The error of a verb; a cause that is neither SQLite's nor a closed database is thrown on, as the defect it is. */
 export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof StoreError) return cause
@@ -168,8 +184,7 @@ export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof Damaged) return new StoreError({ store: storeName, verb, ...damaged, cause })
   if (isClosed(cause)) return closed(verb)
   if (!isSqliteFailure(cause)) throw cause
-  const { reason, retriable, detail } =
-    meanings.get(primary(cause) === codes.locked ? codes.busy : primary(cause)) ?? unknown
+  const { reason, retriable, detail } = meaningOf(cause)
   return new StoreError({
     store: storeName,
     verb,

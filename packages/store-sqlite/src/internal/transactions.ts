@@ -42,8 +42,9 @@ const blamed = (cause: unknown): TransactionFailed =>
     ? new TransactionFailed({
         reason: "EndedTransaction",
         detail:
-          "it ended the transaction by COMMIT or ROLLBACK; nothing is marked, and what it had written before a COMMIT " +
-          "may be there. Leave the transaction to tidemark; savepoints are fine"
+          "it ended the transaction by COMMIT or ROLLBACK, or left a statement that writes unfinished; nothing is " +
+          "marked, and what it had written before a COMMIT may be there. Leave the transaction to tidemark (savepoints " +
+          "are fine), and take all rows of a RETURNING"
       })
     : threw(cause)
 
@@ -72,7 +73,7 @@ const within = <A>(verb: string, connection: Connection, work: Work<A>): Exit.Ex
       Exit.isSuccess(exit) ? "RELEASE tidemark_work" : "ROLLBACK TO tidemark_work; RELEASE tidemark_work"
     )
   } catch {
-    // there is no such savepoint: the transaction was ended, and another begun
+    // there is no such savepoint, since the transaction was ended and another begun; or a statement is at work still
     throw new EndedTransaction()
   }
   return exit
