@@ -18,6 +18,15 @@ const command = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ verb: fc.constant("forget" as const), key: fc.constantFrom("key-1", "key-2") })
   },
+  // random batches seldom are what a claim was granted
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      verb: fc.constant("settle" as const),
+      id: fc.integer({ min: 0, max: 5 }).map((number) => `claim-${number}`),
+      result: fc.option(fc.constant("7"), { nil: undefined })
+    })
+  },
   { weight: 1, arbitrary: fc.constant({ verb: "sweep" as const }) },
   { weight: 1, arbitrary: fc.constant({ verb: "restart" as const }) },
   { weight: 1, arbitrary: fc.constant({ verb: "fail" as const }) }
@@ -36,7 +45,7 @@ const stored = (connection: Connection, keys: Keys): AnswersKeys => ({
 })
 
 const isKeyCommand = (command: Command): command is KeyCommand =>
-  !["forget", "sweep", "restart", "fail"].includes(command.verb)
+  !["forget", "settle", "sweep", "restart", "fail"].includes(command.verb)
 
 const sweepAll = (keys: Keys, now: number): void => {
   let asked = 0
@@ -47,12 +56,24 @@ const sweepAll = (keys: Keys, now: number): void => {
 const play = (files: Files<Keys>, commands: ReadonlyArray<readonly [Command, number]>): void => {
   const state = new Protocol.KeyState(new Protocol.MapKeyTable())
   const model = answersOf(state)
+  /** What each claim was last granted. */
+  const granted = new Map<string, { readonly namespace: string; readonly keys: ReadonlyArray<string> }>()
   let now = 1_000
   for (const [command, process] of commands) {
     const { connection, part: keys } = files.process(process)
     if (command.verb === "wait") now += command.millis
     if (isKeyCommand(command)) {
-      expect(answer(stored(connection, keys), command, now)).toEqual(answer(model, command, now))
+      const expected = answer(model, command, now)
+      expect(answer(stored(connection, keys), command, now)).toEqual(expected)
+      if (command.verb === "claim" && Array.isArray(expected)) {
+        const ours = command.items.filter((_, index) => expected[index]._tag === "Claimed")
+        granted.set(command.id, { namespace: command.namespace, keys: ours.map(({ key }) => key) })
+      }
+    } else if (command.verb === "settle") {
+      const { keys: ours, namespace } = granted.get(command.id) ?? { namespace: "orders", keys: [] }
+      const items = ours.map((key, index) => ({ key, result: index === 0 ? command.result : undefined }))
+      const complete = { verb: "complete", id: command.id, namespace, items, retention: 100 } as const
+      expect(answer(stored(connection, keys), complete, now)).toEqual(answer(model, complete, now))
     } else if (command.verb === "forget") {
       connection.write(() => keys.forget("orders", command.key))
       state.forget("orders", command.key)
@@ -64,7 +85,7 @@ const play = (files: Files<Keys>, commands: ReadonlyArray<readonly [Command, num
     } else {
       // what is rolled back was never there
       const spoilt = (): void => {
-        keys.claim("new", [{ key: "a" }], { claimId: "spoilt", owner: "o", leaseMillis: 9 }, now)
+        keys.claim("payments", [{ key: "a" }], { claimId: "spoilt", owner: "o", leaseMillis: 9 }, now)
         keys.forget("orders", "key-0")
         sweepAll(keys, now + 50)
         throw new Error("rolled back")
