@@ -86,6 +86,7 @@ describe("a consumer", () => {
     ["plain.ts", "Processed Duplicate 1"],
     ["effect.ts", "Processed Duplicate 1"],
     ["kafka.ts", "coffee tea cake last"],
+    ["sqlite.ts", "order-4711 order-4712"],
     ["testkit.ts", "kept"]
   ])("runs %s", async (program, said) => {
     const output = await succeeds(
@@ -97,9 +98,9 @@ describe("a consumer", () => {
     expect(output.trim()).toBe(said)
   })
 
-  it("runs what the README of testkit shows", () => {
-    const readme = readFileSync(join(root, "packages/testkit/README.md"), "utf8")
-    expect(readme).toContain(readFileSync(join(consumer, "testkit.ts"), "utf8"))
+  it.each(["testkit", "store-sqlite"])("runs what the README of %s shows", (name) => {
+    const readme = readFileSync(join(root, `packages/${name}/README.md`), "utf8")
+    expect(readme).toContain(readFileSync(join(consumer, `${name.replace("store-", "")}.ts`), "utf8"))
   })
 
   it("cannot reach inside", async () => {
