@@ -23,16 +23,31 @@ export interface KeyStoreOptions {
 
 const mostItems = 1_000
 
-type ClaimReply = 0 | [codes: string, token: number, until: number, more: Array<unknown>]
+/** 0: the claim id is in use for other keys; a token: all were granted. */
+type ClaimReply = number | [codes: string, token: number, until: number, more: Array<unknown>]
+
+/** With when that was, by the clock of Redis. */
+interface TimedReply {
+  readonly now: number
+  readonly reply: ClaimReply
+}
 
 const toClaimAnswers = (
-  reply: ClaimReply,
+  { now, reply }: TimedReply,
+  leaseMillis: number,
   count: number
 ): ReadonlyArray<Protocol.KeyClaimAnswer> | undefined => {
   if (reply === 0) return undefined
+  if (typeof reply === "number") {
+    const claimed: Protocol.KeyClaimAnswer = {
+      _tag: "Claimed",
+      token: reply,
+      until: now + Math.ceil(leaseMillis)
+    }
+    return new Array<Protocol.KeyClaimAnswer>(count).fill(claimed)
+  }
   const [codes, token, until, more] = reply
   const claimed: Protocol.KeyClaimAnswer = { _tag: "Claimed", token, until }
-  if (codes === "") return new Array<Protocol.KeyClaimAnswer>(count).fill(claimed)
   let next = 0
   return Array.from(codes, (code): Protocol.KeyClaimAnswer => {
     switch (code) {
@@ -78,14 +93,19 @@ const toStatuses = ([codes, more]: [string, Array<unknown>]): ReadonlyArray<Prot
 }
 
 /** Texts of items, with nil where one has none; "" where none has one. */
-const packOptional = (packer: Packer, texts: ReadonlyArray<string | undefined>): void => {
-  if (texts.every((text) => text === undefined)) {
+const packOptional = <A>(
+  packer: Packer,
+  items: ReadonlyArray<A>,
+  textOf: (item: A) => string | undefined
+): void => {
+  if (items.every((item) => textOf(item) === undefined)) {
     packer.text("")
     return
   }
   packer.wrap(() => {
-    packer.array(texts.length)
-    for (const text of texts) {
+    packer.array(items.length)
+    for (const item of items) {
+      const text = textOf(item)
       if (text === undefined) packer.nil()
       else packer.text(text)
     }
@@ -116,7 +136,12 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
       mustBeWhole ? [packed, "all"] : [packed]
     const baseOf = (namespace: string): string => namespaceKey(prefix, namespace)
     /** Concurrent calls for one namespace go in one script; a lone one goes at once. */
-    const gathered = (verb: string, script: Script, valuesOfRequest: number) =>
+    const gathered = (
+      verb: string,
+      script: Script,
+      valuesOfRequest: number,
+      answerOf = (reply: unknown, index: number) => (reply as Array<unknown>)[index]
+    ) =>
       Coalescing.make<Request, unknown, StoreError>({
         maxItems: mostItems,
         patience: connection.patience(verb),
@@ -127,15 +152,17 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
           for (const request of requests) request.pack(packer)
           return Effect.map(
             connection.write(verb, script, [baseOf(requests[0].namespace)], argsOf(packer.take())),
-            (replies) =>
-              requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+            (reply) => requests.map((_, index) => Exit.succeed(answerOf(reply, index)))
           )
         }
       })
 
-    const claim = yield* gathered("claim", keyScripts.claim, 5)
+    const claim = yield* gathered("claim", keyScripts.claim, 5, (reply, index): TimedReply => {
+      const [now, answers] = reply as [number, ReadonlyArray<ClaimReply>]
+      return { now, reply: answers[index] }
+    })
     const complete = yield* gathered("complete", keyScripts.complete, 4)
-    const release = yield* gathered("release", keyScripts.release, 2)
+    const release = yield* gathered("release", keyScripts.release, 2, () => undefined)
     const renew = yield* gathered("renew", keyScripts.renew, 2)
 
     return yield* IdempotencyStore.make({
@@ -150,14 +177,11 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
             pack: (packer) => {
               packer.text(claimId).text(owner).text(wholeMillis(leaseMillis))
               packer.wrap(() => packer.keys(keysOf(items)))
-              packOptional(
-                packer,
-                items.map(({ fingerprint }) => fingerprint)
-              )
+              packOptional(packer, items, ({ fingerprint }) => fingerprint)
             }
           }),
           (reply) => {
-            const answers = toClaimAnswers(reply as ClaimReply, items.length)
+            const answers = toClaimAnswers(reply as TimedReply, leaseMillis, items.length)
             if (answers?.some(({ _tag }) => _tag === "InFlight")) waiters.listen()
             return answers
           }
@@ -172,10 +196,7 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
                 pack: (packer) => {
                   packer.text(claimId).text(wholeMillis(retention))
                   packer.wrap(() => packer.keys(keysOf(part)))
-                  packOptional(
-                    packer,
-                    part.map(({ result }) => result)
-                  )
+                  packOptional(packer, part, ({ result }) => result)
                 }
               }),
               (codes) => toCompleteAnswers(codes as string, part.length)

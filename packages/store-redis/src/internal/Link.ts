@@ -88,7 +88,11 @@ export class Link {
         stop()
         resume(exit)
       }
-      const fail = (error: Error): void => settle(Effect.fail(fromRedis(verb, error)))
+      const fail = (error: Error): void => {
+        // ioredis attaches what was sent: scripts, and keys of users, which are nothing for logs
+        delete (error as { command?: unknown }).command
+        settle(Effect.fail(fromRedis(verb, error)))
+      }
       const ended = (): void => settle(Effect.fail(this.noConnection(verb)))
       const go = (): void => {
         this.waiting.delete(call)

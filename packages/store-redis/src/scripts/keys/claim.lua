@@ -1,28 +1,19 @@
 -- Claims keys. ARGV[1] is an array (msgpack) with, for each request: a claim id, an owner, a lease, the keys (an array), and
--- their fingerprints (an array with nil where there is none; '' where no key has one). Answers for each: 0 where the id is
--- in use for other keys; else {codes, token, until, more}, a code for each key, '' where all were granted:
+-- their fingerprints (an array with nil where there is none; '' where no key has one). Answers {now, answers}, for each request:
+-- 0 where the id is in use for other keys; the token where all were granted, until now + lease; else {codes, token, until,
+-- more}, a code for each key:
 --   g granted   c completed   r completed, with a result (in `more`)
 --   h held by another (in `more`: until, owner)   m mismatch (in `more`: the fingerprint that is stored)
 local arguments = cmsgpack.unpack(ARGV[1])
-local requests, ids = {}, {}
-local all_keys = {}
+local ids, keys_of, all_keys = {}, {}, {}
 for at = 1, #arguments, 5 do
   local keys = cmsgpack.unpack(arguments[at + 3])
-  local prints_text = arguments[at + 4]
-  requests[#requests + 1] = {
-    id = arguments[at],
-    owner = arguments[at + 1],
-    lease = tonumber(arguments[at + 2]),
-    keys_text = arguments[at + 3],
-    prints_text = prints_text,
-    keys = keys,
-    prints = prints_text ~= '' and cmsgpack.unpack(prints_text) or {}
-  }
   ids[#ids + 1] = arguments[at]
+  keys_of[#keys_of + 1] = keys
   if #arguments == 5 then
     all_keys = keys
   else
-    for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
+    for index = 1, #keys do all_keys[#all_keys + 1] = keys[index] end
   end
 end
 read(ids, all_keys)
@@ -55,17 +46,15 @@ local function refusal(key, print, more)
   return 'h'
 end
 
-local function answer_again(request, claim)
+local function answer_again(claim, keys, prints)
   local codes, more, seen = {}, {}, {}
-  local all = true
-  for index, key in ipairs(request.keys) do
+  for index, key in ipairs(keys) do
     local code
     if not seen[key] and is_held_by(key, claim) then
       code = 'g'
     else
-      all = false
       -- what this claim did not get, or gave back, it never gets later: its token may be too old by now
-      code = refusal(key, request.prints[index], more)
+      code = refusal(key, prints[index], more)
       if not code then
         more[#more + 1] = now
         more[#more + 1] = claim.owner
@@ -77,55 +66,63 @@ local function answer_again(request, claim)
   end
   -- written again, so that WAIT waits for it
   changed_claims[claim.id] = claim
-  return { all and '' or table.concat(codes), claim.token, claim.till, more }
+  return { table.concat(codes), claim.token, claim.till, more }
 end
 
 local granted_any = false
 
-local function answer_new(request)
+local function answer_new(id, owner, lease, keys, keys_text, prints, prints_text)
   local claim = {
-    id = request.id,
-    owner = request.owner,
-    token = math.max(token + 1, micros),
-    till = now + request.lease,
-    lease = request.lease,
-    keys = request.keys_text,
-    prints = request.prints_text,
-    count = 0
+    id = id, owner = owner, token = token + 1, till = now + lease, lease = lease,
+    keys = keys_text, prints = prints_text, count = 0
   }
-  claim.mark = mark_of(claim)
-  claims[claim.id] = claim
-  local mark, prints = claim.mark, request.prints
-  local codes, more = {}, {}
-  for index, key in ipairs(request.keys) do
-    local print = prints[index]
+  if claim.token < micros then claim.token = micros end
+  local mark = mark_of(claim)
+  claim.mark = mark
+  claims[id] = claim
+  local codes, more
+  local count = 0
+  for index = 1, #keys do
+    local key = keys[index]
+    local print = prints and prints[index]
     local code, over
-    if done[key] or held[key] then code, over = refusal(key, print, more) end
-    if not code then
+    if done[key] or held[key] then
+      more = more or {}
+      code, over = refusal(key, print, more)
+    end
+    if code then
+      codes = codes or {}
+      codes[index] = code
+    else
       if over then let_go(over, 1) end
       set_held(key, print and mark .. '\252' .. print or mark)
-      claim.count = claim.count + 1
-      code = 'g'
+      count = count + 1
     end
-    codes[index] = code
   end
-  if claim.count == 0 then
-    claims[claim.id] = false
-    return { table.concat(codes), 0, 0, more }
+  claim.count = count
+  if count == 0 then
+    claims[id] = false
+    return { codes and table.concat(codes) or '', 0, 0, more or {} }
   end
   granted_any = true
   token = claim.token
-  changed_claims[claim.id] = claim
-  return { claim.count == #codes and '' or table.concat(codes), claim.token, claim.till, more }
+  changed_claims[id] = claim
+  if not codes then return token end
+  for index = 1, #keys do codes[index] = codes[index] or 'g' end
+  return { table.concat(codes), token, claim.till, more }
 end
 
 local answers = {}
-for index, request in ipairs(requests) do
-  local known = claim_of(request.id)
+for index, id in ipairs(ids) do
+  local at = 5 * index - 4
+  local keys, keys_text, prints_text = keys_of[index], arguments[at + 3], arguments[at + 4]
+  local prints = prints_text ~= '' and cmsgpack.unpack(prints_text)
+  local known = claim_of(id)
   if not known then
-    answers[index] = answer_new(request)
-  elseif known.keys == request.keys_text and known.prints == request.prints_text then
-    answers[index] = answer_again(request, known)
+    answers[index] =
+      answer_new(id, arguments[at + 1], tonumber(arguments[at + 2]), keys, keys_text, prints, prints_text)
+  elseif known.keys == keys_text and known.prints == prints_text then
+    answers[index] = answer_again(known, keys, prints or {})
   else
     answers[index] = 0
   end
@@ -138,4 +135,4 @@ end
 local over = take_forgotten()
 save(granted_any)
 unlink(over)
-return answers
+return { now, answers }

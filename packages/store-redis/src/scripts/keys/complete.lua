@@ -3,66 +3,73 @@
 -- '' where all were completed now:
 --   c completed   a completed already   l lease lost
 local arguments = cmsgpack.unpack(ARGV[1])
-local requests, ids = {}, {}
-local all_keys = {}
+local ids, keys_of, all_keys = {}, {}, {}
 for at = 1, #arguments, 4 do
   local keys = cmsgpack.unpack(arguments[at + 2])
-  local results_text = arguments[at + 3]
-  requests[#requests + 1] = {
-    id = arguments[at],
-    retention = tonumber(arguments[at + 1]),
-    keys = keys,
-    results = results_text ~= '' and cmsgpack.unpack(results_text) or {}
-  }
   ids[#ids + 1] = arguments[at]
+  keys_of[#keys_of + 1] = keys
   if #arguments == 4 then
     all_keys = keys
   else
-    for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
+    for index = 1, #keys do all_keys[#all_keys + 1] = keys[index] end
   end
 end
 read(ids, all_keys)
 
 -- Only keys that are not ours can be completed already.
-local others = {}
-for _, request in ipairs(requests) do
-  local claim = claim_of(request.id)
-  for _, key in ipairs(request.keys) do
-    if not claim or not is_held_by(key, claim) then others[#others + 1] = key end
+local others
+for index, id in ipairs(ids) do
+  local claim = claim_of(id)
+  local mark = claim and claim.mark
+  for _, key in ipairs(keys_of[index]) do
+    if not mark or held[key] ~= mark and not is_held_by(key, claim) then
+      others = others or {}
+      others[#others + 1] = key
+    end
   end
 end
-if others[1] then read_done(others) end
+if others then read_done(others) end
 
 -- By the end of a generation: what comes into it.
 local coming = {}
+-- By retention: the expiry, and what comes into its generation.
+local expiries, fields_by_retention = {}, {}
+
+local function expiry_after(retention)
+  if not expiries[retention] then
+    local millis = tonumber(retention)
+    expiries[retention] = encode_expiry(now + millis)
+    fields_by_retention[retention] = fields_of_generation(coming, now + millis, millis)
+  end
+  return expiries[retention], fields_by_retention[retention]
+end
+
 local completed_any, completed_already = false, false
 local answers = {}
-for answer, request in ipairs(requests) do
-  local claim = claim_of(request.id)
+for request, id in ipairs(ids) do
+  local at = 4 * request - 3
+  local keys, results_text = keys_of[request], arguments[at + 3]
+  local results = results_text ~= '' and cmsgpack.unpack(results_text)
+  local claim = claim_of(id)
   local mark = claim and claim.mark
-  local expiry, fields
-  local results = request.results
-  local codes = {}
+  local codes
   local count = 0
-  for index, key in ipairs(request.keys) do
+  for index = 1, #keys do
+    local key = keys[index]
     local text = held[key]
     if mark and text and (text == mark or is_held_by(key, claim)) then
-      if not expiry then
-        local till = now + request.retention
-        expiry = encode_expiry(till)
-        fields = fields_of_generation(coming, till, request.retention)
-      end
-      local value, result = expiry, results[index]
+      local value, fields = expiry_after(arguments[at + 1])
       local print = text ~= mark and held_print(key)
       if print then value = value .. '\252' .. print end
+      local result = results and results[index]
       if result then value = value .. '\253' .. result end
       fields[#fields + 1] = key
       fields[#fields + 1] = value
       done[key] = value
       free(key)
       count = count + 1
-      codes[index] = 'c'
     else
+      codes = codes or {}
       codes[index] = done[key] and 'a' or 'l'
       if done[key] then completed_already = true end
     end
@@ -71,7 +78,10 @@ for answer, request in ipairs(requests) do
     let_go(claim, count)
     completed_any = true
   end
-  answers[answer] = count == #codes and '' or table.concat(codes)
+  if codes then
+    for index = 1, #keys do codes[index] = codes[index] or 'c' end
+  end
+  answers[request] = codes and table.concat(codes) or ''
 end
 
 if completed_any then
