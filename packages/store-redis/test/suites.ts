@@ -5,6 +5,7 @@ import {
   offsetStoreSuite,
   type SuiteOptions
 } from "@tidemark/testkit/vitest"
+import { describe } from "vitest"
 import { type RedisConnectionOptions, RedisStore } from "./store.ts"
 
 /** The contract of a store, for one way to connect. */
@@ -14,7 +15,10 @@ export const contract = (
   suites: Omit<SuiteOptions, "clock"> = {}
 ): void => {
   const layer = RedisStore.layer({ ...options, prefix: uniqueName("store") })
-  offsetStoreSuite(name, layer, { ...suites, clock: "live" })
-  idempotencyStoreSuite(name, layer, { ...suites, clock: "live" })
-  lockSuite(name, layer, { ...suites, clock: "live" })
+  // most of their time they wait for leases to end
+  describe.concurrent(name, () => {
+    offsetStoreSuite(name, layer, { ...suites, clock: "live" })
+    idempotencyStoreSuite(name, layer, { ...suites, clock: "live" })
+    lockSuite(name, layer, { ...suites, clock: "live" })
+  })
 }
