@@ -13,6 +13,7 @@ await describeWithRedisCluster("a cluster", ({ urls }) => {
   processesSuite("RedisStore", {
     store,
     storeOptions: { cluster: { nodes: urls }, prefix: uniqueName("histories") },
-    seed: 2
+    seed: 2,
+    rounds: 15
   })
 })
