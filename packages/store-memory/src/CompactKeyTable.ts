@@ -1,11 +1,12 @@
 /**
- * Keeps idempotency keys in 36 bytes each beside the string and its place in a `Map`: an entry is a number, and
+ * Keeps idempotency keys in 36 bytes each, and 11 to 21 in the index, beside the string: an entry is a number, and
  * what belongs to it lies at that number in flat arrays. Bounded; never more entries than the bound.
  *
  * Completed entries form one list by last use (LRU), for eviction, and each is in one bucket of a calendar, by the
  * second in which it is due, for expiry without a scan. What a claim holds is in neither.
  */
 import type { Protocol } from "@tidemark/core"
+import { KeyIndex } from "./KeyIndex.ts"
 
 type KeyClaimRecord = Protocol.KeyClaimRecord
 
@@ -29,18 +30,20 @@ export class CompactKeyTable implements Protocol.KeyTable {
   /** Makes room for one entry when the bound is reached; answers whether it could. */
   makeRoom: () => boolean = () => false
 
+  /** Namespaces by number. */
   private readonly names = new Map<string, number>()
-  private readonly spaces: Array<Map<string, number>> = []
   private readonly spaceNames: Array<string> = []
+  /** Entries of each namespace. */
+  private readonly spaceSizes: Array<number> = []
   private readonly freeSpaces: Array<number> = []
-  private lastName = ""
-  private lastSpace: Map<string, number> | undefined
+  /** The namespace that was asked for last. */
+  private lastName: string | undefined
+  private lastSpace = none
+  private readonly index: KeyIndex
 
   private capacity: number
   private used = 0
   private free = none
-  private keys: Array<string>
-  private space: Int32Array
   /** Until when it is completed; that says in which bucket of the calendar it is, too. */
   private until: Float64Array
   /** Towards the entry that was used longer ago. */
@@ -73,8 +76,7 @@ export class CompactKeyTable implements Protocol.KeyTable {
     this.bound = bound
     this.firstTick = Math.floor(now / tickMillis)
     this.capacity = Math.min(bound, 64)
-    this.keys = new Array<string>(this.capacity)
-    this.space = new Int32Array(this.capacity)
+    this.index = new KeyIndex(this.capacity)
     this.until = new Float64Array(this.capacity)
     this.older = new Int32Array(this.capacity)
     this.newer = new Int32Array(this.capacity)
@@ -92,29 +94,25 @@ export class CompactKeyTable implements Protocol.KeyTable {
     return this.textBytes
   }
 
-  /**
-   * An estimate, checked against measurements of V8: strings at 16 bytes and their characters, the `Map` at 28 bytes
-   * for each place of its table (a power of two), 36 bytes for each place of the arrays.
-   */
+  /** An estimate, checked against measurements of V8: strings take 16 bytes and their characters. */
   get estimatedBytes(): number {
-    let mapBytes = 0
-    for (const space of this.spaces) mapBytes += 200 + 28 * 2 ** Math.ceil(Math.log2(Math.max(4, space.size)))
     const side = 40 * (this.results.size + this.fingerprints.size) + 150 * this.records.length
-    return this.capacity * 36 + mapBytes + side + this.size * 16 + this.textBytes
+    const spaces = 100 * this.spaceNames.length
+    return this.capacity * 24 + this.index.bytes + spaces + side + this.size * 16 + this.textBytes
   }
 
   find(namespace: string, key: string): number {
-    const space = namespace === this.lastName ? this.lastSpace : this.spaceOf(namespace)
-    return space?.get(key) ?? none
+    const space = this.spaceOf(namespace)
+    return space === none ? none : this.index.find(space, key)
   }
 
   insert(namespace: string, key: string, claim: KeyClaimRecord): number {
     if (this.size >= this.bound && !this.makeRoom()) return none
     const entry = this.takeEntry()
-    const number = this.names.get(namespace) ?? this.addSpace(namespace)
-    this.spaces[number].set(key, entry)
-    this.keys[entry] = key
-    this.space[entry] = number
+    const known = this.spaceOf(namespace)
+    const space = known === none ? this.addSpace(namespace) : known
+    this.spaceSizes[space] += 1
+    this.index.add(space, key, entry)
     this.textBytes += key.length
     this.size += 1
     this.hold(entry, claim)
@@ -124,13 +122,11 @@ export class CompactKeyTable implements Protocol.KeyTable {
   remove(entry: number): void {
     this.letGo(entry)
     this.dropSideData(entry)
-    const key = this.keys[entry]
-    const number = this.space[entry]
-    const space = this.spaces[number]
-    space.delete(key)
-    if (space.size === 0) this.dropSpace(number)
-    this.textBytes -= key.length
-    this.keys[entry] = ""
+    const space = this.index.spaceOf(entry)
+    this.textBytes -= this.index.keyOf(entry).length
+    this.index.remove(entry)
+    this.spaceSizes[space] -= 1
+    if (this.spaceSizes[space] === 0) this.dropSpace(space)
     this.older[entry] = none
     this.newer[entry] = this.free
     this.free = entry
@@ -192,7 +188,7 @@ export class CompactKeyTable implements Protocol.KeyTable {
     return this.oldest
   }
 
-  /** The seconds of the calendar that are wholly over. */
+  /** The seconds of the calendar that are wholly over: whatever is in them is due. */
   *dueTicks(now: number): IterableIterator<number> {
     this.openBucket(none)
     const current = Math.min(maxTick, Math.floor(now / tickMillis) - this.firstTick)
@@ -204,33 +200,29 @@ export class CompactKeyTable implements Protocol.KeyTable {
     return tick === this.openTick ? this.openHead : (this.buckets.get(tick) ?? none)
   }
 
-  /** Moves an entry in the calendar: it is due when it is completed until, which is later than was thought. */
-  reschedule(entry: number, due: number): void {
-    this.unschedule(entry)
-    this.schedule(entry, due)
-  }
-
-  private spaceOf(namespace: string): Map<string, number> | undefined {
-    const number = this.names.get(namespace)
-    if (number === undefined) return undefined
-    this.lastName = namespace
-    this.lastSpace = this.spaces[number]
+  private spaceOf(namespace: string): number {
+    if (namespace !== this.lastName) {
+      this.lastName = namespace
+      this.lastSpace = this.names.get(namespace) ?? none
+    }
     return this.lastSpace
   }
 
   private addSpace(namespace: string): number {
-    const number = this.freeSpaces.pop() ?? this.spaces.push(new Map()) - 1
-    this.names.set(namespace, number)
-    this.spaceNames[number] = namespace
-    return number
+    const space = this.freeSpaces.pop() ?? this.spaceNames.length
+    this.names.set(namespace, space)
+    this.spaceNames[space] = namespace
+    this.spaceSizes[space] = 0
+    this.lastName = undefined
+    return space
   }
 
   /** A namespace without keys costs nothing: there may be one a tenant. */
-  private dropSpace(number: number): void {
-    this.names.delete(this.spaceNames[number])
-    this.lastSpace = undefined
-    this.lastName = ""
-    this.freeSpaces.push(number)
+  private dropSpace(space: number): void {
+    this.names.delete(this.spaceNames[space])
+    this.spaceNames[space] = ""
+    this.freeSpaces.push(space)
+    this.lastName = undefined
   }
 
   private takeEntry(): number {
@@ -246,11 +238,7 @@ export class CompactKeyTable implements Protocol.KeyTable {
   private grow(): void {
     const capacity = Math.min(this.bound, Math.ceil(this.capacity * 1.5))
     this.capacity = capacity
-    // to set its length would make it longer by half than was asked for
-    const keys = new Array<string>(capacity)
-    for (let entry = 0; entry < this.used; entry++) keys[entry] = this.keys[entry]
-    this.keys = keys
-    this.space = grown(this.space, capacity)
+    this.index.grow(capacity)
     this.until = grown(this.until, capacity)
     this.older = grown(this.older, capacity)
     this.newer = grown(this.newer, capacity)

@@ -134,6 +134,33 @@ export class MemoryCore {
     return outcome
   }
 
+  claimKey(
+    namespace: string,
+    item: Protocol.KeyItem,
+    terms: Protocol.ClaimTerms,
+    now: number
+  ): Protocol.OneKeyClaimOutcome {
+    this.now = now
+    const outcome = this.keys.claimKey(namespace, item, terms, now)
+    this.operations += 1
+    if (outcome._tag === "Claimed") this.misses += 1
+    else if (outcome._tag === "Full") this.rejected += 1
+    else if (outcome._tag !== "ClaimIdReused") this.hits += 1
+    this.noteSize()
+    return outcome
+  }
+
+  completeKey(
+    claimId: string,
+    namespace: string,
+    item: Protocol.KeyCompletion,
+    retentionMillis: number,
+    now: number
+  ): Protocol.KeyCompleteAnswer {
+    this.operations += 1
+    return this.keys.completeKey(claimId, namespace, item, retentionMillis, now)
+  }
+
   completeKeys(
     claimId: string,
     namespace: string,
@@ -234,9 +261,8 @@ export class MemoryCore {
     let budget = sliceSize
     for (const tick of table.dueTicks(now)) {
       for (let entry = table.firstOfTick(tick); entry !== -1; entry = table.firstOfTick(tick)) {
-        const size = table.size
-        this.removeIfDue(entry, now)
-        this.expired += size - table.size
+        table.remove(entry)
+        this.expired += 1
         if (--budget === 0) {
           budget = sliceSize
           worked += performance.now() - from
@@ -298,16 +324,10 @@ export class MemoryCore {
     for (const tick of table.dueTicks(now)) {
       for (let entry = table.firstOfTick(tick); entry !== -1; entry = table.firstOfTick(tick)) {
         if (table.size <= downTo) return
-        this.removeIfDue(entry, now)
+        table.remove(entry)
       }
     }
     this.nothingDueBefore = now + 1_000
-  }
-
-  private removeIfDue(entry: number, now: number): void {
-    const due = this.table.completedUntil(entry)
-    if (due <= now) this.table.remove(entry)
-    else this.table.reschedule(entry, due)
   }
 
   /** The completed keys that were used longest ago; a live claim is never evicted (invariant 5). */

@@ -82,6 +82,16 @@ export type KeyClaimOutcome =
   /** There was no room for all; nothing was granted. */
   | { readonly _tag: "Full" }
 
+/** What a claim on one key comes to. */
+export type OneKeyClaimOutcome =
+  | KeyClaimAnswer
+  | { readonly _tag: "ClaimIdReused" }
+  /** There was no room for it. */
+  | { readonly _tag: "Full" }
+
+const claimIdReused = { _tag: "ClaimIdReused" } as const
+const full = { _tag: "Full" } as const
+
 export class KeyState {
   private readonly table: KeyTable
   private readonly claims = new ClaimList<KeyClaimRecord>()
@@ -100,43 +110,47 @@ export class KeyState {
   claim(namespace: string, items: ReadonlyArray<KeyItem>, terms: ClaimTerms, now: number): KeyClaimOutcome {
     const known = this.findClaim(terms.claimId, now)
     if (known !== undefined) {
-      if (!sameRequest(known, namespace, items)) return { _tag: "ClaimIdReused" }
+      if (!sameRequest(known, namespace, items)) return claimIdReused
       return {
         _tag: "Answers",
         answers: items.map((item, index) => this.answerAgain(known, items, index, item, now)),
         granted: known.held
       }
     }
-    const token = nextToken(this.lastToken, now)
-    const claim: KeyClaimRecord = {
-      claimId: terms.claimId,
-      owner: terms.owner,
-      token,
-      leaseMillis: terms.leaseMillis,
-      until: now + terms.leaseMillis,
-      namespace,
-      requested: items,
-      held: 0,
-      entries: new Array<number>(items.length),
-      slot: -1,
-      at: -1
-    }
-    const claimed: KeyClaimAnswer = { _tag: "Claimed", token, until: claim.until }
+    const claim = newClaim(namespace, items, terms, nextToken(this.lastToken, now), now)
+    const claimed: KeyClaimAnswer = { _tag: "Claimed", token: claim.token, until: claim.until }
     const answers = new Array<KeyClaimAnswer>(items.length)
     for (let index = 0; index < items.length; index++) {
-      const answer = this.claimOne(claim, items[index], index, claimed, now)
-      if (answer === undefined) {
+      const item = items[index]
+      const entry = this.table.find(namespace, item.key)
+      const refusal = entry === -1 ? undefined : this.refusal(entry, item, now)
+      if (refusal !== undefined) {
+        claim.entries[index] = -1
+      } else if (!this.take(claim, index, item, entry)) {
         this.giveBack(claim)
-        return { _tag: "Full" }
+        return full
       }
-      answers[index] = answer
+      answers[index] = refusal ?? claimed
     }
-    if (claim.held > 0) {
-      this.claims.add(claim)
-      this.lastToken = token
-      this.noneOverBefore = Math.min(this.noneOverBefore, claim.until)
-    }
+    if (claim.held > 0) this.keep(claim)
     return { _tag: "Answers", answers, granted: claim.held }
+  }
+
+  /** What {@link claim} does, for one key: the same rules and effects, with fewer objects. */
+  claimKey(namespace: string, item: KeyItem, terms: ClaimTerms, now: number): OneKeyClaimOutcome {
+    if (this.findClaim(terms.claimId, now) !== undefined) {
+      const outcome = this.claim(namespace, [item], terms, now)
+      return outcome._tag === "Answers" ? outcome.answers[0] : outcome
+    }
+    const entry = this.table.find(namespace, item.key)
+    if (entry !== -1) {
+      const refusal = this.refusal(entry, item, now)
+      if (refusal !== undefined) return refusal
+    }
+    const claim = newClaim(namespace, [item], terms, nextToken(this.lastToken, now), now)
+    if (!this.take(claim, 0, item, entry)) return full
+    this.keep(claim)
+    return { _tag: "Claimed", token: claim.token, until: claim.until }
   }
 
   complete(
@@ -146,24 +160,23 @@ export class KeyState {
     retentionMillis: number,
     now: number
   ): ReadonlyArray<KeyCompleteAnswer> {
-    const { table } = this
     const claim = this.findClaim(claimId, now)
     const answers = new Array<KeyCompleteAnswer>(items.length)
     for (let index = 0; index < items.length; index++) {
-      const item = items[index]
-      const entry = this.entryOf(claim, namespace, item.key, index)
-      const holder = entry === -1 ? undefined : table.claimOf(entry)
-      if (holder !== undefined && holder === claim) {
-        table.complete(entry, now + retentionMillis, item.result)
-        this.letGo(holder)
-        answers[index] = "Completed"
-      } else if (entry !== -1 && holder === undefined && now < table.completedUntil(entry)) {
-        answers[index] = "AlreadyCompleted"
-      } else {
-        answers[index] = "LeaseLost"
-      }
+      answers[index] = this.completeOne(claim, namespace, items[index], index, retentionMillis, now)
     }
     return answers
+  }
+
+  /** What {@link complete} does, for one key. */
+  completeKey(
+    claimId: string,
+    namespace: string,
+    item: KeyCompletion,
+    retentionMillis: number,
+    now: number
+  ): KeyCompleteAnswer {
+    return this.completeOne(this.findClaim(claimId, now), namespace, item, 0, retentionMillis, now)
   }
 
   /** Gives back undone what is held of `keys`, or all. Of an unknown claim: nothing to do (invariant 7). */
@@ -269,32 +282,52 @@ export class KeyState {
     return undefined
   }
 
-  private claimOne(
-    claim: KeyClaimRecord,
-    item: KeyItem,
-    index: number,
-    claimed: KeyClaimAnswer,
-    now: number
-  ): KeyClaimAnswer | undefined {
+  /**
+   * Gives a key to a claim: a new entry, or one whose time is over, which it takes from whoever holds it.
+   *
+   * @returns whether there was room.
+   */
+  private take(claim: KeyClaimRecord, index: number, item: KeyItem, known: number): boolean {
     const { table } = this
-    let entry = table.find(claim.namespace, item.key)
-    if (entry !== -1) {
-      const refusal = this.refusal(entry, item, now)
-      if (refusal !== undefined) {
-        claim.entries[index] = -1
-        return refusal
-      }
+    let entry = known
+    if (entry === -1) {
+      entry = table.insert(claim.namespace, item.key, claim)
+      if (entry === -1) return false
+    } else {
       const holder = table.claimOf(entry)
       if (holder !== undefined) this.letGo(holder)
       table.setClaim(entry, claim)
-    } else {
-      entry = table.insert(claim.namespace, item.key, claim)
-      if (entry === -1) return undefined
     }
     table.setFingerprint(entry, item.fingerprint)
     claim.entries[index] = entry
     claim.held += 1
-    return claimed
+    return true
+  }
+
+  /** A claim that was granted something. */
+  private keep(claim: KeyClaimRecord): void {
+    this.claims.add(claim)
+    this.lastToken = claim.token
+    if (claim.until < this.noneOverBefore) this.noneOverBefore = claim.until
+  }
+
+  private completeOne(
+    claim: KeyClaimRecord | undefined,
+    namespace: string,
+    item: KeyCompletion,
+    index: number,
+    retentionMillis: number,
+    now: number
+  ): KeyCompleteAnswer {
+    const { table } = this
+    const entry = this.entryOf(claim, namespace, item.key, index)
+    if (entry === -1) return "LeaseLost"
+    const holder = table.claimOf(entry)
+    if (holder === undefined) return now < table.completedUntil(entry) ? "AlreadyCompleted" : "LeaseLost"
+    if (holder !== claim) return "LeaseLost"
+    table.complete(entry, now + retentionMillis, item.result)
+    this.letGo(holder)
+    return "Completed"
   }
 
   /** Why an existing entry can't be had; `undefined` where its time is over. */
@@ -351,6 +384,26 @@ export class KeyState {
     if (claim.held === 0) this.claims.remove(claim)
   }
 }
+
+const newClaim = (
+  namespace: string,
+  requested: ReadonlyArray<KeyItem>,
+  { claimId, leaseMillis, owner }: ClaimTerms,
+  token: number,
+  now: number
+): KeyClaimRecord => ({
+  claimId,
+  owner,
+  token,
+  leaseMillis,
+  until: now + leaseMillis,
+  namespace,
+  requested,
+  held: 0,
+  entries: new Array<number>(requested.length),
+  slot: -1,
+  at: -1
+})
 
 const sameRequest = (claim: KeyClaimRecord, namespace: string, items: ReadonlyArray<KeyItem>): boolean =>
   claim.namespace === namespace &&
