@@ -29,6 +29,10 @@ const lease = fc.integer({ min: 1, max: 50 })
 const fingerprint = fc.option(fc.constantFrom("f", "g"), { nil: undefined })
 const result = fc.option(fc.constantFrom("1", '"two"'), { nil: undefined })
 
+/** Often just one: stores may have a shorter way for it. */
+const oneOrMore = <T>(item: fc.Arbitrary<T>): fc.Arbitrary<ReadonlyArray<T>> =>
+  fc.oneof(fc.array(item, { minLength: 1, maxLength: 1 }), fc.array(item, { minLength: 1, maxLength: 5 }))
+
 export const keyCommand: fc.Arbitrary<KeyCommand> = fc.oneof(
   {
     weight: 6,
@@ -36,7 +40,7 @@ export const keyCommand: fc.Arbitrary<KeyCommand> = fc.oneof(
       verb: fc.constant("claim" as const),
       id,
       namespace,
-      items: fc.array(fc.record({ key, fingerprint }), { minLength: 1, maxLength: 5 }),
+      items: oneOrMore(fc.record({ key, fingerprint })),
       lease
     })
   },
@@ -46,7 +50,7 @@ export const keyCommand: fc.Arbitrary<KeyCommand> = fc.oneof(
       verb: fc.constant("complete" as const),
       id,
       namespace,
-      items: fc.array(fc.record({ key, result }), { minLength: 1, maxLength: 5 }),
+      items: oneOrMore(fc.record({ key, result })),
       retention: fc.integer({ min: 1, max: 300 })
     })
   },
@@ -105,13 +109,22 @@ export const answer = (store: AnswersKeys, command: KeyCommand, now: number): un
   }
 }
 
-/** A `KeyState` as one that answers: its claims as plain answers. */
-export const answersOf = (state: Protocol.KeyState): AnswersKeys => ({
-  claim: (...args) => {
-    const outcome = state.claim(...args)
-    return outcome._tag === "Answers" ? outcome.answers : outcome._tag === "Full" ? "Full" : undefined
-  },
-  complete: (...args) => state.complete(...args),
+const answersOfClaim = (outcome: Protocol.KeyClaimOutcome): unknown =>
+  outcome._tag === "Answers" ? outcome.answers : outcome._tag === "Full" ? "Full" : undefined
+
+const answersOfOne = (outcome: Protocol.OneKeyClaimOutcome): unknown =>
+  outcome._tag === "Full" ? "Full" : outcome._tag === "ClaimIdReused" ? undefined : [outcome]
+
+/** A `KeyState` as one that answers: its claims as plain answers; with `short`, single keys by their shorter way. */
+export const answersOf = (state: Protocol.KeyState, short = false): AnswersKeys => ({
+  claim: (namespace, items, terms, now) =>
+    short && items.length === 1
+      ? answersOfOne(state.claimKey(namespace, items[0], terms, now))
+      : answersOfClaim(state.claim(namespace, items, terms, now)),
+  complete: (id, namespace, items, retention, now) =>
+    short && items.length === 1
+      ? [state.completeKey(id, namespace, items[0], retention, now)]
+      : state.complete(id, namespace, items, retention, now),
   release: (...args) => state.release(...args),
   renew: (...args) => state.renew(...args),
   lookup: (...args) => state.lookup(...args)

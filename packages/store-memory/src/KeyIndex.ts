@@ -22,7 +22,10 @@ const hashedUnits = 1_024
  */
 const factors = crypto.getRandomValues(new Int32Array(2 * hashedUnits + 6))
 
-const hash = (space: number, key: string): number => {
+/** Of a key of a namespace: a signed integer of 32 bits. */
+export type Hash = (space: number, key: string) => number
+
+const universalHash: Hash = (space, key) => {
   const units = Math.min(key.length, hashedUnits)
   const ofSpace = 2 * hashedUnits + 2
   // of the length too, as if a 1 came after the last unit: units that are 0 would else not count
@@ -52,8 +55,14 @@ export class KeyIndex {
   private lastKey = ""
   private lastHash = 0
 
-  /** @param capacity - entries are numbers below it. */
-  constructor(capacity: number) {
+  private readonly hash: Hash
+
+  /**
+   * @param capacity - entries are numbers below it.
+   * @param hash - another one than the store's own, to try how keys with the same hash are told apart.
+   */
+  constructor(capacity: number, hash: Hash = universalHash) {
+    this.hash = hash
     this.keys = new Array<string>(capacity)
     this.spaces = new Int32Array(capacity)
   }
@@ -121,7 +130,7 @@ export class KeyIndex {
 
   private hashOf(space: number, key: string): number {
     if (space !== this.lastSpace || key !== this.lastKey) {
-      this.lastHash = hash(space, key)
+      this.lastHash = this.hash(space, key)
       this.lastSpace = space
       this.lastKey = key
     }

@@ -182,7 +182,10 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
     retentionMillis,
     claim: (namespace, items, terms) =>
       atNow((now): Effect.Effect<ReadonlyArray<Protocol.KeyClaimAnswer> | undefined, StoreError> => {
-        const outcome = core.claimKeys(namespace, items, terms, now)
+        const outcome =
+          items.length === 1
+            ? core.claimKey(namespace, items[0], terms, now)
+            : core.claimKeys(namespace, items, terms, now)
         switch (outcome._tag) {
           case "Answers":
             return Effect.succeed(outcome.answers)
@@ -190,11 +193,17 @@ const keyStore = (core: MemoryCore, wakeups: Wakeups, retentionMillis: number) =
             return Effect.succeed(undefined)
           case "Full":
             return Effect.fail(full(core))
+          default:
+            return Effect.succeed([outcome])
         }
       }),
     complete: ({ namespace, claimId }, items, retention) =>
       Effect.withFiberSucceed((caller) => {
-        const answers = core.completeKeys(claimId, namespace, items, retention, timeOf(caller))
+        const now = timeOf(caller)
+        const answers =
+          items.length === 1
+            ? [core.completeKey(claimId, namespace, items[0], retention, now)]
+            : core.completeKeys(claimId, namespace, items, retention, now)
         if (wakeups.any)
           wakeKeys(
             namespace,

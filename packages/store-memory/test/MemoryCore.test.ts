@@ -6,12 +6,11 @@ import { describe, expect, it } from "vitest"
 const terms = (claimId: string, leaseMillis = 1_000) => ({ claimId, owner: "o", leaseMillis })
 
 const claim = (core: MemoryCore, key: string, now: number, leaseMillis = 1_000) => {
-  const outcome = core.claimKeys("n", [{ key }], terms(`claim-${key}`, leaseMillis), now)
-  return outcome._tag === "Answers" ? outcome.answers[0]._tag : outcome._tag
+  return core.claimKey("n", { key }, terms(`claim-${key}`, leaseMillis), now)._tag
 }
 const remember = (core: MemoryCore, key: string, now: number, retention = 60_000) => {
   const tag = claim(core, key, now)
-  core.completeKeys(`claim-${key}`, "n", [{ key }], retention, now)
+  core.completeKey(`claim-${key}`, "n", { key }, retention, now)
   return tag
 }
 const status = (core: MemoryCore, key: string, now: number) => core.keys.lookup("n", key, now)._tag
@@ -20,6 +19,35 @@ const all = (slices: Generator<void, void>): number => {
   while (slices.next().done !== true) count += 1
   return count
 }
+
+describe("one key by its shorter way", () => {
+  it("is answered and counted as a batch of one is", () => {
+    const newCore = () => new MemoryCore({ maxSize: 3, whenFull: "reject", now: 0 })
+    const [short, plain] = [newCore(), newCore()]
+    for (const [index, key] of ["a", "a", "b", "c", "d", "a", "e"].entries()) {
+      // one in two is completed; one claim id is used for two keys
+      const id = index === 3 ? "claim-0" : `claim-${index}`
+      const answer = short.claimKey("n", { key }, terms(id), index)
+      const outcome = plain.claimKeys("n", [{ key }], terms(id), index)
+      expect(outcome).toEqual(
+        outcome._tag === "Answers" ? { ...outcome, answers: [answer] } : { _tag: answer._tag }
+      )
+      if (index % 2 === 1) continue
+      expect(plain.completeKeys(id, "n", [{ key }], 1_000, index)).toEqual([
+        short.completeKey(id, "n", { key }, 1_000, index)
+      ])
+    }
+    expect(short.stats).toEqual(plain.stats)
+  })
+
+  it("says that there is no room, and that its claim id is in use, and counts both", () => {
+    const core = new MemoryCore({ maxSize: 1, whenFull: "reject", now: 0 })
+    expect(core.claimKey("n", { key: "a" }, terms("a"), 0)._tag).toBe("Claimed")
+    expect(core.claimKey("n", { key: "b" }, terms("a"), 0)).toEqual({ _tag: "ClaimIdReused" })
+    expect(core.claimKey("n", { key: "b" }, terms("b"), 0)).toEqual({ _tag: "Full" })
+    expect(core.stats).toMatchObject({ operations: 3, misses: 1, hits: 0, rejected: 1 })
+  })
+})
 
 describe("a key that was given back", () => {
   it("is no longer the claim's to complete, whatever place it had", () => {
