@@ -100,6 +100,9 @@ export function withClaim<A, E, R>(
     : onKeys(request, leaseMillis, work as (claim: KeyClaim) => Effect.Effect<A, E, R>)
 }
 
+/** Whether the answer took longer than the lease: another may be at work by now. */
+const isOver = (clock: Clock.Clock, deadline: number): boolean => monotonicMillis(clock) >= deadline
+
 const onOffsets = <A, E, R>(
   { stream, ranges, owner }: OffsetRequest,
   leaseMillis: number,
@@ -110,7 +113,8 @@ const onOffsets = <A, E, R>(
       const store = yield* OffsetStore
       const ref = { stream, claimId: ClaimId.make() }
       const what = `the claim on ${String(ranges)} of stream ${stream}`
-      const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
+      const clock = yield* Clock.Clock
+      const deadline = monotonicMillis(clock) + leaseMillis
       const answer = yield* Effect.tapError(
         store.claim(stream, ranges, { claimId: ref.claimId, owner, leaseMillis }),
         (error) => giveBackUnanswered(what, store.release(ref), error)
@@ -138,6 +142,7 @@ const onOffsets = <A, E, R>(
       const { token } = answer
       if (token === undefined) return yield* restore(running)
       const lost = () => new LeaseLost({ what: `stream ${stream}`, claimId: ref.claimId, token })
+      if (isOver(clock, deadline)) return yield* Effect.andThen(giveBack(what, store.release(ref)), lost())
       return yield* restore(
         underLease(
           () => ({
@@ -164,7 +169,8 @@ const onKeys = <A, E, R>(
       const store = yield* IdempotencyStore
       const ref = { namespace, claimId: ClaimId.make() }
       const what = `the claim on ${items.length} keys of ${namespace}`
-      const deadline = monotonicMillis(yield* Clock.Clock) + leaseMillis
+      const clock = yield* Clock.Clock
+      const deadline = monotonicMillis(clock) + leaseMillis
       const answers = yield* Effect.tapError(
         store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis }),
         (error) => giveBackUnanswered(what, store.release(ref), error)
@@ -199,6 +205,7 @@ const onKeys = <A, E, R>(
       const token = answers.find((answer) => answer._tag === "Claimed")?.token
       if (token === undefined) return yield* restore(running)
       const lost = () => new LeaseLost({ what: `keys of ${namespace}`, claimId: ref.claimId, token })
+      if (isOver(clock, deadline)) return yield* Effect.andThen(giveBack(what, store.release(ref)), lost())
       return yield* restore(
         underLease(
           () => ({

@@ -210,7 +210,13 @@ const claimed = (
           leaseMillis: terms.leaseMillis
         })
       )
-      if (answer._tag === "Claimed") return { claimId, token: answer.token, deadline }
+      if (answer._tag === "Claimed") {
+        if (monotonicMillis(clock) < deadline) return { claimId, token: answer.token, deadline }
+        // the answer took longer than the lease: another may hold it by now
+        yield* giveBack(`lock ${terms.name}`, store.release({ namespace, claimId }))
+        if (clock.currentTimeMillisUnsafe() >= patientUntil) return yield* elsewhere(terms.name, answer.until)
+        continue
+      }
       if (answer._tag === "Invalid") return yield* answer.error
       const heldUntil = answer._tag === "InFlight" ? answer.until : Number.POSITIVE_INFINITY
       const patience = patientUntil - clock.currentTimeMillisUnsafe()

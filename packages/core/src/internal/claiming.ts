@@ -1,7 +1,7 @@
 /** What `once` and `onceAll` have in common: asking for a claim, and marking what was done under it. */
 import { Clock, Effect } from "effect"
 import * as ClaimId from "../ClaimId.ts"
-import { InvalidInput, type LeaseLost, type StoreError } from "../Errors.ts"
+import { InvalidInput, type LeaseLost, StoreError } from "../Errors.ts"
 import type { IdempotencyStoreService } from "../IdempotencyStore.ts"
 import { format, type Key } from "../Key.ts"
 import type { OffsetStoreService } from "../OffsetStore.ts"
@@ -74,6 +74,7 @@ export abstract class Question<B, E, R> implements Claim, AfterClaim<B, E | Clai
   readonly restore: Restore
   /** When the lease ends, by the monotonic clock: reckoned from before it is asked for. */
   readonly deadline: number
+  private readonly clock: Clock.Clock
 
   constructor(group: KeyGroup, keys: ReadonlyArray<Key>, terms: Terms, stores: Stores, restore: Restore) {
     this.group = group
@@ -82,6 +83,7 @@ export abstract class Question<B, E, R> implements Claim, AfterClaim<B, E | Clai
     this.owner = stores.owner
     this.leaseMillis = terms.leaseMillis
     this.restore = restore
+    this.clock = stores.clock
     this.deadline = monotonicMillis(stores.clock) + terms.leaseMillis
   }
 
@@ -108,6 +110,32 @@ export abstract class Question<B, E, R> implements Claim, AfterClaim<B, E | Clai
       case "wait":
         return this.askPatiently(error)
     }
+  }
+
+  /**
+   * Whether the answer came when the lease may be over already: another may be at work by then. What does not outlive
+   * the process is a part of it, and answers at once: there the clock is not asked.
+   */
+  protected get isLate(): boolean {
+    return this.group.store.durable && monotonicMillis(this.clock) >= this.deadline
+  }
+
+  /** Runs nothing under a claim that was answered too late. */
+  protected tooLate(): Effect.Effect<B, E | ClaimFailure, R> {
+    const { group, leaseMillis, terms } = this
+    const error = new StoreError({
+      store: group.store.name,
+      verb: "claim",
+      reason: "Timeout",
+      detail:
+        `the answer took longer than the lease of ${leaseMillis} ms, so that another may be at work by now: nothing was ` +
+        "run, and the claim was given back. Ask again; if it lasts, lengthen the lease",
+      retriable: true
+    })
+    return Effect.andThen(
+      release(this),
+      terms.whenStoreFails === "fail" ? Effect.fail(error) : this.restore(this.askAnew())
+    )
   }
 
   private askPatiently(first: StoreError): Effect.Effect<B, E | ClaimFailure, R> {

@@ -36,6 +36,8 @@ export interface AfterCompletion<B, F, S> {
  * translated first.
  */
 export interface KeyGroup {
+  /** The store that is asked. */
+  readonly store: { readonly name: string; readonly durable: boolean }
   readonly claim: <B, F, S>(
     keys: ReadonlyArray<Key>,
     terms: ClaimTerms,
@@ -79,7 +81,7 @@ const match = <A, E, B, F, S>(
   })
 
 export class OffsetGroup implements KeyGroup {
-  private readonly store: OffsetStoreService
+  readonly store: OffsetStoreService
   private readonly stream: string
   /** The ranges of the keys that were asked for last: most often they are completed together too. */
   private keys: ReadonlyArray<Key> | undefined = undefined
@@ -196,7 +198,7 @@ const offsetAnswers = (
 }
 
 export class IdGroup implements KeyGroup {
-  private readonly store: IdempotencyStoreService
+  readonly store: IdempotencyStoreService
   private readonly namespace: string
   private readonly fingerprint: string | undefined
 

@@ -78,7 +78,7 @@ class Attempt<A, E, R> extends Question<Outcome<A>, E | TrackerError, R> {
     const decision = decisions[0]
     switch (decision._tag) {
       case "Claimed":
-        return granted(this.call, this, decision.token)
+        return this.isLate ? this.tooLate() : granted(this.call, this, decision.token)
       case "Completed":
         return duplicate(this.call, decision.result)
       case "InFlight":

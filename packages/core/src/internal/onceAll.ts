@@ -183,6 +183,7 @@ class Round<T, A, E, R> extends Question<ReadonlyArray<HeldItem>, StoreFailure, 
 
   decided(decisions: ReadonlyArray<Decision>): Effect.Effect<ReadonlyArray<HeldItem>, StoreFailure, R> {
     const { batch } = this
+    if (this.isLate && decisions.some(({ _tag }) => _tag === "Claimed")) return this.tooLate()
     const { share, held, duplicates } = sort(batch, this.part.indexes, this, decisions)
     const work =
       share.indexes.length === 0
