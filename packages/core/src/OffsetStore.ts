@@ -3,7 +3,8 @@
  *
  * All verbs are batch-first: one call takes many items and is one round trip. Answers come item by item, in order;
  * a crash between any two bytes leaves each item done or not done (invariant 6). Every verb may be asked again with
- * the same claim id when its answer was lost (invariant 7). Leases are judged by the store's clock (invariant 8).
+ * the same claim id when its answer was lost (invariant 7). Leases are judged by the store's clock (invariant 8). Every
+ * verb answers in bounded time, or fails with `Timeout`: a tracker is not interrupted while it waits for it.
  *
  * An implementation holds no retries, no logging and no checks of its input: {@link make} adds what all have in
  * common.
