@@ -119,7 +119,10 @@ const makeService: Effect.Effect<LockService, never, IdempotencyStore> = Effect.
       })
 
     const released = (terms: Terms, { claimId, place }: Acquired): Effect.Effect<void> =>
-      Effect.ensuring(giveBack(`lock ${terms.name}`, store.release({ namespace, claimId })), place.leave)
+      Effect.ensuring(
+        giveBack(`lock ${terms.name}`, store.release({ namespace, claimId }, [terms.name])),
+        place.leave
+      )
 
     const lostOf =
       ({ name }: Terms, { claimId, token }: Acquired) =>
@@ -229,7 +232,10 @@ const claimed = (
   // the claim may have taken effect though its answer did not come
   return Effect.onError(asked, (cause) =>
     Cause.hasInterrupts(cause) || cause.reasons.some(isStoreFailure)
-      ? giveBack(`lock ${terms.name}, which may be ours or not,`, store.release({ namespace, claimId }))
+      ? giveBack(
+          `lock ${terms.name}, which may be ours or not,`,
+          store.release({ namespace, claimId }, [terms.name])
+        )
       : Effect.void
   )
 }

@@ -21,8 +21,11 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 
 const common = [lua("lib/time"), lua("lib/format")]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
-const namespace = [...common, lua("lib/namespace")]
-const keys = [...namespace, lua("lib/done")]
+const state = [...common, lua("lib/state")]
+const done = [...state, lua("lib/done")]
+const namespace = lua("lib/namespace")
+const singles = lua("lib/singles")
+const keys = [...done, namespace]
 
 export const offsetScripts = {
   claim: script(...stream, lua("offsets/claim")),
@@ -37,13 +40,13 @@ export const offsetScripts = {
 }
 
 export const keyScripts = {
-  claim: script(...keys, lua("lib/sweep"), lua("keys/claim")),
-  complete: script(...keys, lua("keys/complete")),
-  release: script(...namespace, lua("keys/release")),
-  renew: script(...namespace, lua("keys/renew")),
+  claim: script(...done, singles, lua("keys/claim-singles"), namespace, lua("lib/sweep"), lua("keys/claim")),
+  complete: script(...done, singles, lua("keys/complete-singles"), namespace, lua("keys/complete")),
+  release: script(...state, singles, lua("keys/release-singles"), namespace, lua("keys/release")),
+  renew: script(...state, namespace, lua("keys/renew")),
   lookup: script(...keys, lua("keys/lookup")),
   forget: script(...keys, lua("keys/forget")),
-  held: script(...namespace, lua("keys/held")),
+  held: script(...state, namespace, lua("keys/held")),
   completed: script(...keys, lua("keys/completed"))
 }
 

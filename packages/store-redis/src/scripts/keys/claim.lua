@@ -4,7 +4,6 @@
 -- more}, a code for each key:
 --   g granted   c completed   r completed, with a result (in `more`)
 --   h held by another (in `more`: until, owner)   m mismatch (in `more`: the fingerprint that is stored)
-local arguments = cmsgpack.unpack(ARGV[1])
 local ids, keys_of, all_keys = {}, {}, {}
 for at = 1, #arguments, 5 do
   local keys = cmsgpack.unpack(arguments[at + 3])

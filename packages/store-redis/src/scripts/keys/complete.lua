@@ -2,7 +2,6 @@
 -- their results (an array with nil where there is none; '' where no key has one). Answers for each a code for each key,
 -- '' where all were completed now:
 --   c completed   a completed already   l lease lost
-local arguments = cmsgpack.unpack(ARGV[1])
 local ids, keys_of, all_keys = {}, {}, {}
 for at = 1, #arguments, 4 do
   local keys = cmsgpack.unpack(arguments[at + 2])

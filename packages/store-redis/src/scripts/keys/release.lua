@@ -1,6 +1,5 @@
 -- Gives back undone. ARGV[1] is an array (msgpack) with, for each request: a claim id and keys (an array), or '' for all.
 -- Answers the number of requests.
-local arguments = cmsgpack.unpack(ARGV[1])
 local ids = {}
 for at = 1, #arguments, 2 do ids[#ids + 1] = arguments[at] end
 read(ids, {})

@@ -11,10 +11,6 @@ local MOST_GENERATIONS = 32
 -- By key: the value of a key that is completed, and not yet to be forgotten.
 local done = {}
 
-local function generation_key(ends)
-  return base .. ':d:' .. digits(ends)
-end
-
 local function expiry_in(value)
   local a, b, c, d, e, f = byte(value, 1, 6)
   return EPOCH + ((((a * 128 + b) * 128 + c) * 128 + d) * 128 + e) * 128 + f
