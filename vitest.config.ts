@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 /** Tests run on the packages' sources, not on their builds: see "exports" in any package.json. */
@@ -32,6 +33,8 @@ export default defineConfig({
     // For the tests that measure memory.
     execArgv: ["--expose-gc"],
     passWithNoTests: true,
+    // Most tests wait for servers, leases and child processes: more of them than cores keep a small machine busy.
+    maxWorkers: Math.max(3, Math.floor(availableParallelism() * 0.75)),
     projects: Object.entries(projects).map(([name, root]) => ({
       extends: true as const,
       root,

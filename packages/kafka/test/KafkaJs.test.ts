@@ -162,6 +162,19 @@ await describeWithKafka("KafkaJs on a real broker", ({ brokers }) => {
       )
     }))
 
+  test("a topic that was just created takes a produce to all its partitions once", () =>
+    Effect.gen(function* () {
+      const partitions = Array.from({ length: 12 }, (_, partition) => partition)
+      for (let round = 0; round < 10; round++) {
+        const { client, topic } = yield* newTopic(partitions.length)
+        yield* client.produce(
+          partitions.map((partition) => ({ topic, partition, key: "key", value: "value" }))
+        )
+        const bounds = yield* client.logBounds(partitions.map((partition) => ({ topic, partition })))
+        expect(bounds.map(({ high }) => high)).toEqual(partitions.map(() => 1))
+      }
+    }))
+
   it.live("joins, rebalances and leaving are no warnings", () => {
     const lines: Array<LogLine> = []
     return Effect.gen(function* () {

@@ -136,16 +136,19 @@ export const makeAdmin = Effect.fnUntraced(function* (
     const configEntries = Object.entries(topic.config ?? {}).map(([name, value]) => ({ name, value }))
     const create = (admin: Admin) =>
       admin.createTopics({
-        topics: [{ topic: topic.topic, numPartitions: topic.partitions, configEntries }]
+        topics: [{ topic: topic.topic, numPartitions: topic.partitions, configEntries }],
+        // kafkajs's own waiting gives up where the brokers don't know the topic yet
+        waitForLeaders: false
       })
     // Brokers that only create topics by being asked for them (librdkafka's mock cluster) have no controller.
     yield* connection.allowAutoTopicCreation
       ? Effect.catch(askOnce(operation, topics, create), () => touch(operation, topics))
       : ask(operation, topics, create)
-    // A created topic is known to the controller first, and to the other brokers a moment later.
+    // A created topic is known to the controller first, and to the leaders of its partitions a moment later. Until all
+    // of them answer, a produce to several would be sent again as a whole: those that took it would have it twice.
     yield* withRetry(
       connection,
-      partitionCounts(topics, operation),
+      ask(operation, topics, (admin) => admin.fetchTopicOffsets(topic.topic)),
       (error) => error.reason === "UnknownTopic"
     )
   })
