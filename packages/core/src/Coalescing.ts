@@ -17,13 +17,18 @@ export interface CoalescingOptions<Request, Answer, E> {
   readonly sizeOf?: (request: Request) => number
   /** At most so many items in a group; a request that has more goes alone. */
   readonly maxItems: number
-  /** How many groups may be under way at a time. Default: 1. */
+  /**
+   * How many groups may be under way at a time. Where there are calls enough, those that come at once are shared among
+   * them, so that one is carried out while the answers to another are read. Default: 1.
+   */
   readonly concurrency?: number
   /**
-   * `true`: a group leaves when all who run at this moment have had their turn, which costs no time. For a `run` that
-   * works without waiting: nobody else could call while it does. Default: the first call leaves at once.
+   * When a group leaves, so that calls made at one time go together though none is under way; neither costs a lone call
+   * any time to speak of. `tick`: when the code that runs at this moment has come to its end. `turn`: when all who run
+   * have had their turn; for a `run` that works without waiting, since nobody else could call while it does. Default:
+   * the first call leaves at once.
    */
-  readonly afterTurn?: boolean
+  readonly after?: "tick" | "turn"
   /**
    * What may go together: requests of different lanes never do, and don't wait for each other; `concurrency` counts
    * for each lane. For a store whose calls go to several places. Default: all go together.
@@ -49,6 +54,9 @@ interface Waiting<Request, Answer, E> {
   readonly since: number
 }
 
+/** So few calls are not shared among groups: each group has its own cost. */
+const leastShare = 32
+
 interface Lane<Request, Answer, E> {
   readonly name: string
   queue: Array<Waiting<Request, Answer, E>>
@@ -69,7 +77,7 @@ export const make = <Request, Answer, E>(
   options: CoalescingOptions<Request, Answer, E>
 ): Effect.Effect<(request: Request) => Effect.Effect<Answer, E>, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { run, sizeOf = () => 1, maxItems, concurrency = 1, afterTurn = false, laneOf, patience } = options
+    const { run, sizeOf = () => 1, maxItems, concurrency = 1, after, laneOf, patience } = options
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
     const lanes = new Map<string, Lane<Request, Answer, E>>()
@@ -78,9 +86,10 @@ export const make = <Request, Answer, E>(
 
     const nextGroup = (lane: Lane<Request, Answer, E>): ReadonlyArray<Waiting<Request, Answer, E>> => {
       const { queue } = lane
+      const share = Math.max(leastShare, Math.ceil(queue.length / (concurrency - lane.underWay)))
       let size = 0
       let count = 0
-      while (count < queue.length) {
+      while (count < queue.length && count < share) {
         size += sizeOf(queue[count].request)
         if (count > 0 && size > maxItems) break
         count += 1
@@ -102,7 +111,8 @@ export const make = <Request, Answer, E>(
           lane.underWay -= 1
           underWay.delete(fiber)
           // before they are answered, so that the next group does not wait for what they do with it
-          startNext(lane)
+          if (after === "turn") startNext(lane)
+          else startGroups(lane)
           forgetIfIdle(lane)
           for (let index = 0; index < group.length; index++) {
             open.delete(group[index])
@@ -150,17 +160,21 @@ export const make = <Request, Answer, E>(
       if (at >= 0) queue.splice(at, 1)
     }
 
-    const startNext = afterTurn
-      ? (lane: Lane<Request, Answer, E>): void => {
-          if (lane.turnEnds || lane.queue.length === 0) return
-          lane.turnEnds = true
-          // not a microtask: callers who always come again would keep timers and sockets from their turn
-          setImmediate(() => {
-            lane.turnEnds = false
-            startGroups(lane)
-          })
-        }
-      : startGroups
+    const startNext = (lane: Lane<Request, Answer, E>): void => {
+      if (after === undefined) {
+        startGroups(lane)
+        return
+      }
+      if (lane.turnEnds || lane.queue.length === 0 || lane.underWay >= concurrency) return
+      lane.turnEnds = true
+      const start = (): void => {
+        lane.turnEnds = false
+        startGroups(lane)
+      }
+      // for a turn no tick and no microtask: callers who always come again would keep timers and sockets from theirs
+      if (after === "turn") setImmediate(start)
+      else process.nextTick(start)
+    }
 
     const laneFor = (request: Request): Lane<Request, Answer, E> => {
       const name = laneOf === undefined ? "" : laneOf(request)

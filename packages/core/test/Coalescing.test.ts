@@ -3,7 +3,9 @@ import { Deferred, Effect, Exit, Fiber } from "effect"
 import { Coalescing } from "../src/index.ts"
 
 /** A store that notes its groups, and answers them when it is told to. */
-const slowStore = (options: { readonly maxItems?: number; readonly concurrency?: number } = {}) =>
+const slowStore = (
+  options: { readonly maxItems?: number; readonly concurrency?: number; readonly after?: "tick" } = {}
+) =>
   Effect.gen(function* () {
     const groups: Array<{
       readonly requests: ReadonlyArray<number>
@@ -111,7 +113,7 @@ describe("Coalescing", () => {
       const groups: Array<ReadonlyArray<number>> = []
       const ask = yield* Coalescing.make<number, number, never>({
         maxItems: 3,
-        afterTurn: true,
+        after: "turn",
         run: (requests) =>
           Effect.sync(() => {
             groups.push(requests)
@@ -176,6 +178,26 @@ describe("Coalescing", () => {
       yield* Effect.yieldNow
       expect(requestsOf(groups)).toEqual([[1], [2], [3, 4]])
     })
+  )
+
+  it.effect(
+    "after a tick: calls made in one go are one group, or shared among those that may be under way",
+    () =>
+      Effect.gen(function* () {
+        const sizes = (groups: ReadonlyArray<{ readonly requests: ReadonlyArray<number> }>) =>
+          groups.map(({ requests }) => requests.length)
+        const tick = Effect.promise(() => new Promise<void>((resolve) => process.nextTick(resolve)))
+        const { answer, groups, start } = yield* slowStore({ after: "tick", concurrency: 2 })
+        for (let request = 0; request < 20; request++) yield* start(request)
+        expect(sizes(groups)).toEqual([])
+        yield* tick
+        expect(sizes(groups)).toEqual([20])
+        yield* answer(0)
+        yield* tick
+        for (let request = 0; request < 100; request++) yield* start(request)
+        yield* tick
+        expect(sizes(groups)).toEqual([20, 50, 50])
+      })
   )
 
   it.effect(

@@ -89,6 +89,7 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
     const gathered = (verb: string, script: Script) =>
       Coalescing.make<Request, unknown, StoreError>({
         maxItems: mostItems,
+        after: "tick",
         patience: connection.patience(verb),
         sizeOf: ({ size }) => size,
         laneOf: ({ stream }) => stream,

@@ -44,7 +44,7 @@ export class Store {
       const ask = yield* Coalescing.make<Write, unknown, unknown>({
         maxItems: itemsPerCommit,
         sizeOf: ({ items }) => items,
-        afterTurn: true,
+        after: "turn",
         run: (writes) => commitTogether(connection, writes)
       })
       // its statements are made, which finds tables that are not as they should be
