@@ -121,4 +121,36 @@ await describeWithRedis("calls that are gathered", ({ url }) => {
       }),
     60_000
   )
+
+  it.live("keep each its own retention", () =>
+    Effect.gen(function* () {
+      const { keys } = yield* openStore(RedisStore.layer({ url, prefix: uniqueName("store") }))
+      const hours = [1, 2, 3, 48]
+      const ref = (hour: number) => ({ namespace: "n", claimId: `claim-${hour}` })
+      yield* Effect.forEach(hours, (hour) =>
+        keys.claim("n", [{ key: `key-${hour}` }], {
+          claimId: ref(hour).claimId,
+          owner: "o",
+          leaseMillis: 600_000
+        })
+      )
+      const answers = yield* Effect.forEach(
+        hours,
+        (hour) => keys.complete(ref(hour), [{ key: `key-${hour}` }], { retentionMillis: hour * 3_600_000 }),
+        { concurrency: "unbounded" }
+      )
+      assert.deepStrictEqual(answers, [["Completed"], ["Completed"], ["Completed"], ["Completed"]])
+      const found = yield* keys.lookup(
+        "n",
+        hours.map((hour) => `key-${hour}`)
+      )
+      const now = Date.now()
+      assert.deepStrictEqual(
+        found.map((status) =>
+          status._tag === "Completed" ? Math.round((status.until - now) / 3_600_000) : status._tag
+        ),
+        hours
+      )
+    })
+  )
 })

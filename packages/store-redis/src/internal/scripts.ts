@@ -22,10 +22,10 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 const common = [lua("lib/time"), lua("lib/format")]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
 const state = [...common, lua("lib/state")]
-const done = [...state, lua("lib/done")]
+const done = lua("lib/done")
 const namespace = lua("lib/namespace")
 const singles = lua("lib/singles")
-const keys = [...done, namespace]
+const keys = [...state, done, namespace]
 
 export const offsetScripts = {
   claim: script(...stream, lua("offsets/claim")),
@@ -40,8 +40,16 @@ export const offsetScripts = {
 }
 
 export const keyScripts = {
-  claim: script(...done, singles, lua("keys/claim-singles"), namespace, lua("lib/sweep"), lua("keys/claim")),
-  complete: script(...done, singles, lua("keys/complete-singles"), namespace, lua("keys/complete")),
+  claim: script(
+    ...state,
+    singles,
+    lua("keys/claim-singles"),
+    done,
+    namespace,
+    lua("lib/sweep"),
+    lua("keys/claim")
+  ),
+  complete: script(...state, singles, done, lua("keys/complete-singles"), namespace, lua("keys/complete")),
   release: script(...state, singles, lua("keys/release-singles"), namespace, lua("keys/release")),
   renew: script(...state, namespace, lua("keys/renew")),
   lookup: script(...keys, lua("keys/lookup")),

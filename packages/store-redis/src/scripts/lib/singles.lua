@@ -35,10 +35,9 @@ local function held_singles(fields)
     local claim_token, till, lease, count = cmsgpack.unpack(claim)
     if count ~= 1 or now >= till + LEASES_KEPT * lease then return nil end
     local mark = sub(fields[at], 2) .. '\255' .. digits(claim_token)
-    if text == mark .. '\251' then
+    if text ~= mark then
+      if text ~= mark .. '\251' then return nil end
       waited_for[#waited_for + 1] = fields[at + 1]
-    elseif text ~= mark then
-      return nil
     end
     held_fields[at - 1], held_fields[at] = fields[at], fields[at + 1]
   end
