@@ -17,10 +17,7 @@ export interface CoalescingOptions<Request, Answer, E> {
   readonly sizeOf?: (request: Request) => number
   /** At most so many items in a group; a request that has more goes alone. */
   readonly maxItems: number
-  /**
-   * How many groups may be under way at a time. Where there are calls enough, those that come at once are shared among
-   * them, so that one is carried out while the answers to another are read. Default: 1.
-   */
+  /** How many groups may be under way at a time. Default: 1. */
   readonly concurrency?: number
   /**
    * When a group leaves, so that calls made at one time go together though none is under way; neither costs a lone call
@@ -54,9 +51,6 @@ interface Waiting<Request, Answer, E> {
   readonly since: number
 }
 
-/** So few calls are not shared among groups: each group has its own cost. */
-const leastShare = 32
-
 interface Lane<Request, Answer, E> {
   readonly name: string
   queue: Array<Waiting<Request, Answer, E>>
@@ -86,10 +80,9 @@ export const make = <Request, Answer, E>(
 
     const nextGroup = (lane: Lane<Request, Answer, E>): ReadonlyArray<Waiting<Request, Answer, E>> => {
       const { queue } = lane
-      const share = Math.max(leastShare, Math.ceil(queue.length / (concurrency - lane.underWay)))
       let size = 0
       let count = 0
-      while (count < queue.length && count < share) {
+      while (count < queue.length) {
         size += sizeOf(queue[count].request)
         if (count > 0 && size > maxItems) break
         count += 1

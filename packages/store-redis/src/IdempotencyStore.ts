@@ -144,7 +144,6 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
     ) =>
       Coalescing.make<Request, unknown, StoreError>({
         maxItems: mostItems,
-        concurrency: 2,
         after: "tick",
         patience: connection.patience(verb),
         sizeOf: ({ size }) => size,
