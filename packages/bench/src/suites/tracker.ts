@@ -119,9 +119,9 @@ export const suite: Suite = {
   run: async (progress) => {
     const times = await contest({
       contestants,
-      slices: 20,
+      slices: 100,
       operationsPerSlice: perSlice,
-      passes: 21,
+      passes: 11,
       warmups: 4,
       onPass: (pass, of) => progress(`pass ${pass} of ${of}`)
     })
