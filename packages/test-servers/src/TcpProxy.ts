@@ -90,9 +90,11 @@ export const startTcpProxy = async (target: string): Promise<TcpProxy> => {
 
   const listen = async (): Promise<void> => {
     if (server !== undefined) return
-    server = accept().unref()
-    server.listen(port, "127.0.0.1")
-    await once(server, "listening")
+    const opened = accept().unref()
+    server = opened
+    opened.listen(port, "127.0.0.1")
+    // one that is cut again in the same turn never says that it listens
+    await Promise.race([once(opened, "listening"), once(opened, "close")])
   }
   /** The port is free at once; its event would come only when all connections are closed. */
   const refuse = (): void => {
