@@ -194,3 +194,13 @@ await describeWithOwnRedis("a proxy before Redis", () => {
     await lost
   })
 })
+
+test("a network that is cut again while it heals does not wait for ever", async () => {
+  using network = await startTcpProxy("127.0.0.1:1")
+  network.cut()
+  const first = network.heal()
+  network.cut()
+  const second = network.heal()
+  await Promise.all([first, second])
+  expect(await accepts(network.address)).toBe(true)
+})
