@@ -8,8 +8,7 @@ import {
   Lock,
   OffsetStore,
   type OffsetStoreImplementation,
-  Protocol,
-  StoreError
+  Protocol
 } from "@tidemark/core"
 import { Clock, Context, Effect, Layer } from "effect"
 
@@ -49,14 +48,12 @@ const offsetStore = (): OffsetStoreImplementation => {
         return state.progress(now) !== undefined
       }),
     copy: (from, to) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      atNow((now) => {
         const progress = streamOf(from).progress(now)
-        if (progress === undefined) return Effect.void
-        if (streamOf(to).progress(now) === undefined) return Effect.sync(() => streamOf(to).adopt(progress))
-        const detail = `stream ${to} has progress of its own; forget it first, if that is meant`
-        return Effect.fail(
-          new StoreError({ store: name, verb: "copy", reason: "NotEmpty", detail, retriable: false })
-        )
+        if (progress === undefined) return true
+        if (streamOf(to).progress(now) !== undefined) return false
+        streamOf(to).adopt(progress)
+        return true
       }),
     // no hints: whoever waits asks again by a timer
     awaitRelease: () => Effect.never

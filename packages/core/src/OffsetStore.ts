@@ -10,7 +10,7 @@
  * common.
  */
 import { Context, Effect, type Scope } from "effect"
-import { ClaimIdReused, type InvalidInput, type StoreError } from "./Errors.ts"
+import { ClaimIdReused, type InvalidInput, StoreError } from "./Errors.ts"
 import * as Input from "./internal/input.ts"
 import * as LeaseKeeper from "./internal/LeaseKeeper.ts"
 import * as OffsetRanges from "./OffsetRanges.ts"
@@ -86,8 +86,11 @@ export interface OffsetStoreImplementation {
   readonly skip: (stream: string, ranges: OffsetRanges.OffsetRanges) => Effect.Effect<void, StoreError>
   /** An operator's act: all that is known of the stream is removed. Answers whether there was any. */
   readonly forget: (stream: string) => Effect.Effect<boolean, StoreError>
-  /** Copies the progress of one stream to another, which must have none (`NotEmpty`). */
-  readonly copy: (from: string, to: string) => Effect.Effect<void, StoreError>
+  /**
+   * Copies the progress of one stream to another; of a stream that nothing was ever claimed of: nothing to do. `false`:
+   * the other has progress of its own, and nothing was changed.
+   */
+  readonly copy: (from: string, to: string) => Effect.Effect<boolean, StoreError>
   /**
    * A hint: succeeds when something of the stream may have been given back. It may come late or never; whoever
    * waits asks again by a timer too. Interrupting it leaves nothing behind.
@@ -216,6 +219,15 @@ const completeOne = (
   implementation.completeOffset?.(claim, offset) ??
   Effect.map(implementation.complete(claim, OffsetRanges.of(offset)), completionOfOne)
 
+const notEmpty = (store: string, from: string, to: string): StoreError =>
+  new StoreError({
+    store,
+    verb: "copy",
+    reason: "NotEmpty",
+    detail: `stream ${to} has progress of its own, so that ${from} was not copied over it; forget it first, if that is meant`,
+    retriable: false
+  })
+
 const makeService = (
   implementation: OffsetStoreImplementation
 ): Effect.Effect<OffsetStoreService, never, Scope.Scope> =>
@@ -273,6 +285,10 @@ const makeService = (
           ),
         forget: (stream) => Input.unless(Input.name("stream", stream), () => implementation.forget(stream)),
         copy: (from, to) =>
-          Input.unless(Input.name("from", from) ?? Input.name("to", to), () => implementation.copy(from, to))
+          Input.unless(Input.name("from", from) ?? Input.name("to", to), () =>
+            Effect.flatMap(implementation.copy(from, to), (copied) =>
+              copied ? Effect.void : Effect.fail(notEmpty(implementation.name, from, to))
+            )
+          )
       })
   )

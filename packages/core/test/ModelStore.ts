@@ -68,6 +68,7 @@ export const layer: Layer.Layer<OffsetStore | IdempotencyStore | Lock | Faults> 
           call("copy", (now) => {
             const progress = stream(from).progress(now)
             if (progress !== undefined) stream(to).adopt(progress)
+            return true
           }),
         awaitRelease: () => Effect.never
       })

@@ -93,15 +93,6 @@ const full = (core: MemoryCore): StoreError =>
     retriable: true
   })
 
-const notEmpty = (from: string, to: string): StoreError =>
-  new StoreError({
-    store: storeName,
-    verb: "copy",
-    reason: "NotEmpty",
-    detail: `stream ${to} has progress of its own, so that ${from} was not copied over it; forget it first, if that is meant`,
-    retriable: false
-  })
-
 /** The time by the caller's clock. */
 const timeOf = (caller: Fiber.Fiber<unknown, unknown>): number =>
   caller.getRef(Clock.Clock).currentTimeMillisUnsafe()
@@ -163,10 +154,10 @@ const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
     copy: (from, to) =>
       atNow((now) => {
         const progress = core.stream(from)?.progress(now)
-        if (progress === undefined) return Effect.void
-        if (core.stream(to)?.progress(now) !== undefined) return Effect.fail(notEmpty(from, to))
+        if (progress === undefined) return Effect.succeed(true)
+        if (core.stream(to)?.progress(now) !== undefined) return Effect.succeed(false)
         core.streamOrNew(to).adopt(progress)
-        return Effect.void
+        return Effect.succeed(true)
       }),
     awaitRelease: (stream) => wakeups.wait(stream, () => core.stream(stream) === undefined)
   })

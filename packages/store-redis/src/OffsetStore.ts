@@ -2,7 +2,7 @@
 import { Coalescing, OffsetRanges, OffsetStore, type Protocol, type StoreError } from "@tidemark/core"
 import { Effect, Exit, type Scope } from "effect"
 import type { Argument, Connection } from "./internal/Connection.ts"
-import { failure, storeName } from "./internal/errors.ts"
+import { storeName } from "./internal/errors.ts"
 import { readProgress, readStream } from "./internal/progress.ts"
 import { offsetScripts, type Script } from "./internal/scripts.ts"
 import type { Waiters } from "./internal/Waiters.ts"
@@ -180,17 +180,9 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
       copy: (from, to) =>
         Effect.gen(function* () {
           const source = yield* read("copy", from)
-          if (source.fields.size === 0) return
+          if (source.fields.size === 0) return true
           const fields = [...source.fields].filter(([field]) => field !== "t").flat()
-          const adopted = yield* write("copy", offsetScripts.adopt, to, ...fields)
-          if (adopted !== 1) {
-            return yield* failure(
-              "copy",
-              "NotEmpty",
-              `stream ${to} has progress of its own, so that ${from} was not copied over it; forget it first, if that is meant`,
-              false
-            )
-          }
+          return (yield* write("copy", offsetScripts.adopt, to, ...fields)) === 1
         }),
       awaitRelease: (stream) => waiters.wait(keysOf(stream)[0])
     })

@@ -168,7 +168,7 @@ export const faultyOffsetStore = (
       rewind: (stream, to) => unchecked(store.rewind(stream, to)),
       skip: (stream, ranges) => unchecked(store.skip(stream, ranges)),
       forget: (stream) => unchecked(store.forget(stream)),
-      copy: (from, to) => unchecked(store.copy(from, to))
+      copy: (from, to) => Effect.as(unchecked(store.copy(from, to)), true)
     })
   )
 

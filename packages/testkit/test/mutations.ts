@@ -250,10 +250,11 @@ export const badOffsetStores: Readonly<Record<string, Mutation>> = {
     copy: (from, to) =>
       at((now) => {
         const progress = data.streams.get(from)?.progress(now)
-        if (progress === undefined) return
+        if (progress === undefined) return true
         const target = new Protocol.StreamState()
         target.adopt(progress)
         data.streams.set(to, target)
+        return true
       })
   })),
   "lets tokens fall when a stream is forgotten": onOffsets((_, data) => ({

@@ -4,8 +4,7 @@ import {
   Lock,
   OffsetStore,
   type OffsetStoreImplementation,
-  Protocol,
-  StoreError
+  Protocol
 } from "@tidemark/core"
 import { Clock, Context, Effect, Layer } from "effect"
 
@@ -54,18 +53,12 @@ const offsetsOn = (data: Data): OffsetStoreImplementation => {
         return known
       }),
     copy: (from, to) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      at((now) => {
         const progress = streams.get(from)?.progress(now)
-        if (progress === undefined) return Effect.void
-        if (streams.get(to)?.progress(now) !== undefined) {
-          const detail = `stream ${to} has progress`
-          const reason = "NotEmpty"
-          return Effect.fail(
-            new StoreError({ store: "reference", verb: "copy", reason, detail, retriable: false })
-          )
-        }
+        if (progress === undefined) return true
+        if (streams.get(to)?.progress(now) !== undefined) return false
         stream(to).adopt(progress)
-        return Effect.void
+        return true
       }),
     awaitRelease: () => Effect.never
   }

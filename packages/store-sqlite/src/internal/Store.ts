@@ -1,5 +1,5 @@
 /** The verbs on one connection: those that write are gathered, so that many who call at once share one commit. */
-import { Coalescing, IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
+import { Coalescing, IdempotencyStore, OffsetStore, type StoreError } from "@tidemark/core"
 import { Clock, Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./Connection.ts"
 import { closed, EndedTransaction, isOfOne, isOfTheStore, storeError, storeName } from "./failures.ts"
@@ -138,15 +138,6 @@ const failed = (write: Write, cause: unknown, isToBlame: boolean): Exit.Exit<nev
 const streamName = (stream: string): string => `s${stream}`
 export const keyName = (namespace: string, key: string): string => `k${namespace}\u0000${key}`
 
-const notEmpty = (from: string, to: string): StoreError =>
-  new StoreError({
-    store: storeName,
-    verb: "copy",
-    reason: "NotEmpty",
-    detail: `stream ${to} has progress of its own, so that ${from} was not copied over it; forget it first, if that is meant`,
-    retriable: false
-  })
-
 export const wakeStream = ({ watch }: Store, stream: string): void => {
   if (watch.any) watch.wake(streamName(stream))
 }
@@ -198,11 +189,7 @@ export const offsetStore = (store: Store) => {
         stream,
         store.write("forget", 1, () => streams.forget(stream))
       ),
-    copy: (from, to) =>
-      Effect.flatMap(
-        store.write("copy", 1, (now) => streams.copy(from, to, now)),
-        (copied) => (copied ? Effect.void : Effect.fail(notEmpty(from, to)))
-      ),
+    copy: (from, to) => store.write("copy", 1, (now) => streams.copy(from, to, now)),
     awaitRelease: (stream) =>
       Effect.suspend(() => {
         let seen: number | undefined
