@@ -41,11 +41,12 @@ export class Wakeups {
     })
   }
 
-  /** Wakes all who wait for that name; who waits again from then on is not meant. */
-  wake(name: string): void {
+  /** Wakes all who wait for that name; who waits again from then on is not meant. Answers whether anybody did. */
+  wake(name: string): boolean {
     const waiters = this.waiters.get(name)
-    if (waiters === undefined) return
+    if (waiters === undefined) return false
     this.waiters.delete(name)
     for (const wake of waiters) wake()
+    return true
   }
 }

@@ -64,10 +64,7 @@ export class Waiters {
   }
 
   private noteMessage(name: string): void {
-    if (this.wakeups.names.includes(name)) {
-      this.wakeups.wake(name)
-      return
-    }
+    if (this.wakeups.wake(name)) return
     this.early.delete(name)
     this.early.set(name, performance.now())
     if (this.early.size > remembersAtMost) this.early.delete(this.early.keys().next().value as string)

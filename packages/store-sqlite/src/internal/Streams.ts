@@ -6,12 +6,14 @@
  * changed is written at its end, or before a user's function runs in it: one row, the claims that differ, the pages that
  * were touched.
  */
+
 import type { StatementSync } from "node:sqlite"
 import { InvalidInput, OffsetRanges, OffsetSet, Protocol } from "@tidemark/core"
 import type { Connection } from "./Connection.ts"
 import { Counter } from "./Counter.ts"
 import { Damaged } from "./failures.ts"
 import { decodePage, encodePage, pageOf, pageSize } from "./pages.ts"
+import { rowsOf } from "./rows.ts"
 
 /** How many streams are kept in memory. */
 const keptInMemory = 1_000
@@ -214,9 +216,12 @@ export class Streams {
    * @returns also where to go on; `undefined` when all were looked at.
    */
   oldClaims(after: ClaimPlace, now: number, limit: number): OldClaims {
-    const rows = this.sql.claimsAfter.all(after.stream, after.claimId, limit) as unknown as ReadonlyArray<
-      ClaimPlace & { readonly forgottenAt: number }
-    >
+    const rows = rowsOf<ClaimPlace & { readonly forgottenAt: number }>(
+      this.sql.claimsAfter,
+      after.stream,
+      after.claimId,
+      limit
+    )
     return {
       old: rows.filter((row) => row.forgottenAt <= now),
       next: rows.length < limit ? undefined : rows[rows.length - 1]
@@ -288,12 +293,12 @@ export class Streams {
     const completed = base?.state.snapshot?.completed ?? OffsetSet.make(row.origin)
     if (row.watermark > row.origin) completed.add(row.origin, row.watermark)
     let lowestPage = base?.lowestPage ?? Number.POSITIVE_INFINITY
-    const pages = this.sql.pages.all(row.id, base?.version ?? -1) as unknown as ReadonlyArray<PageRow>
+    const pages = rowsOf<PageRow>(this.sql.pages, row.id, base?.version ?? -1)
     for (const page of pages) {
       completed.addRanges(OffsetRanges.fromSortedUnsafe(rangesOf(name, page)))
       lowestPage = Math.min(lowestPage, page.page)
     }
-    const claims = (this.sql.claims.all(row.id) as unknown as ReadonlyArray<ClaimRow>).map(claimOf)
+    const claims = rowsOf<ClaimRow>(this.sql.claims, row.id).map(claimOf)
     return {
       name,
       id: row.id,

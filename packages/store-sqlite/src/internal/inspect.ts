@@ -1,5 +1,6 @@
 /** Listings: a page of rows at a time, each page from one moment. */
-import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
+
+import type { DatabaseSync } from "node:sqlite"
 import {
   type ClaimSummary,
   Inspect,
@@ -11,6 +12,7 @@ import {
   type StreamSummary
 } from "@tidemark/core"
 import { Effect, Option, Stream } from "effect"
+import { rowsOf } from "./rows.ts"
 import type { Store } from "./Store.ts"
 
 const rowsPerPage = 500
@@ -109,10 +111,6 @@ const offsetClaims = ({ streams }: Store, stream: string, now: number): Readonly
     until,
     held: OffsetRanges.isOpenEnded(ranges) ? Number.POSITIVE_INFINITY : OffsetRanges.size(ranges)
   }))
-
-/** The rows of a statement, which has said what they are. */
-const rowsOf = <Row>(statement: StatementSync, ...values: ReadonlyArray<SQLInputValue>): ReadonlyArray<Row> =>
-  statement.all(...values) as unknown as ReadonlyArray<Row>
 
 const idOf = ({ id }: { readonly id: number }): number => id
 
