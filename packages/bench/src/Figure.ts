@@ -1,5 +1,5 @@
 /** What a suite finds out, as tables for people or as JSON. */
-import type { Spread } from "./Contest.ts"
+import type { Spread, Times } from "./Contest.ts"
 
 /** One line of a table. */
 export interface Figure {
@@ -10,6 +10,14 @@ export interface Figure {
   readonly target?: { readonly atMost: number } | { readonly atLeast: number }
   readonly note?: string
 }
+
+/** How many times as fast as `base` a contestant is. */
+export const rateAgainst = (times: Times, name: string, base: string, atLeast?: number): Figure => ({
+  what: `${name}: rate against ${base}`,
+  unit: "x",
+  measured: times.ratio(base, name),
+  ...(atLeast === undefined ? {} : { target: { atLeast } })
+})
 
 /** What one suite found out. */
 export interface Report {

@@ -1,5 +1,5 @@
 /** Our own stores, made ready for a contest. */
-import { IdempotencyStore, Lock, OffsetStore, Tracker } from "@tidemark/core"
+import { ClaimId, IdempotencyStore, Lock, OffsetRanges, OffsetStore, Tracker } from "@tidemark/core"
 import { MemoryCore, MemoryStore } from "@tidemark/store-memory"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 
@@ -39,3 +39,27 @@ export const openServices = async <E>(
 /** The services of a memory store. */
 export const newServices = (maxTrackedOffsets = 50_000): Promise<Services> =>
   openServices(MemoryStore.layer({ maxTrackedOffsets, ttlSeconds: retentionMillis / 1_000 }))
+
+/** Claims and completes keys, in two calls of the store; by default for its own retention. */
+export const completeKeys = (
+  store: Services["keys"],
+  keys: ReadonlyArray<string>,
+  options?: { readonly retentionMillis: number }
+) => {
+  const claimId = ClaimId.make()
+  const items = keys.map((key) => ({ key }))
+  return Effect.andThen(
+    store.claim("bench", items, { claimId, owner, leaseMillis }),
+    store.complete({ namespace: "bench", claimId }, items, options)
+  )
+}
+
+/** Claims and completes the offsets from `from` to before `to`, in two calls of the store. */
+export const completeRange = (store: Services["offsets"], stream: string, from: number, to: number) => {
+  const claimId = ClaimId.make()
+  const ranges = OffsetRanges.make(from, to)
+  return Effect.andThen(
+    store.claim(stream, ranges, { claimId, owner, leaseMillis }),
+    store.complete({ stream, claimId }, ranges)
+  )
+}

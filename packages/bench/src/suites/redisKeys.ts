@@ -1,14 +1,14 @@
 /** Idempotency keys in Redis: ours beside what people write by hand, and beside Powertools. */
-import { ClaimId, Key } from "@tidemark/core"
+import { Key } from "@tidemark/core"
 import { RedisStore } from "@tidemark/store-redis"
 import { startOwnRedis, uniqueName } from "@tidemark/test-servers"
 import { Effect } from "effect"
 import { type Contestant, contest, type Work } from "../Contest.ts"
-import type { Figure, Suite } from "../Figure.ts"
+import { type Figure, rateAgainst, type Suite } from "../Figure.ts"
 import { inFlight } from "../InFlight.ts"
 import { uuids } from "../Random.ts"
 import { connect, connectPowertools } from "../RedisPeers.ts"
-import { leaseMillis, openServices, owner } from "../Subjects.ts"
+import { completeKeys, openServices } from "../Subjects.ts"
 
 type Keys = ReadonlyArray<string>
 
@@ -58,16 +58,7 @@ export const suite: Suite = {
     const inBatches = async (): Promise<Work<Keys>> => {
       const { keys: store } = await open()
       return async (keys) => {
-        for (const part of batchesOf(keys)) {
-          const items = part.map((key) => ({ key }))
-          const claimId = ClaimId.make()
-          await Effect.runPromise(
-            Effect.andThen(
-              store.claim("bench", items, { claimId, owner, leaseMillis }),
-              store.complete({ namespace: "bench", claimId }, items)
-            )
-          )
-        }
+        for (const part of batchesOf(keys)) await Effect.runPromise(completeKeys(store, part))
       }
     }
     const once = (count: number) => async (): Promise<Work<Keys>> => {
@@ -123,20 +114,14 @@ export const suite: Suite = {
         warmups: 1,
         onPass: (pass, of) => progress(`pass ${pass} of ${of}`)
       })
-      const faster = (name: string, base: string, atLeast?: number): Figure => ({
-        what: `${name}: rate against ${base}`,
-        unit: "x",
-        measured: times.ratio(base, name),
-        ...(atLeast === undefined ? {} : { target: { atLeast } })
-      })
       return [
         ...contestants.map(
           ({ name }): Figure => ({ what: name, unit: "ns per key", measured: times.nanos(name) })
         ),
-        faster(names.batches, names.scripts, 1),
-        faster(names.batches, names.powertools, 6),
-        faster(names.onceMany, names.many, 2),
-        faster(names.once, names.one)
+        rateAgainst(times, names.batches, names.scripts, 1),
+        rateAgainst(times, names.batches, names.powertools, 6),
+        rateAgainst(times, names.onceMany, names.many, 2),
+        rateAgainst(times, names.once, names.one)
       ]
     } finally {
       for (const close of closing) await close()

@@ -7,7 +7,7 @@ import type { Spread } from "../Contest.ts"
 import type { Figure, Suite } from "../Figure.ts"
 import { uuids } from "../Random.ts"
 import { connect } from "../RedisPeers.ts"
-import { leaseMillis, openServices, owner, retentionMillis, type Services } from "../Subjects.ts"
+import { completeKeys, openServices, owner, retentionMillis, type Services } from "../Subjects.ts"
 
 const batch = 500
 const stream = "kafka/billing/orders/0"
@@ -32,7 +32,7 @@ const onServer = async (ask: (peers: ReturnType<typeof connect>) => Promise<numb
   const services = await openServices(RedisStore.layer({ url: redis.url }))
   try {
     // what is there once
-    await completeKeys(services, ["warm-up"])
+    await Effect.runPromise(completeKeys(services.keys, ["warm-up"], { retentionMillis }))
     await completeOffsets(services, "warm-up", [OffsetRanges.of(0)])
     await peers.claimAndComplete(["warm-up"], "1")
     const before = await ask(peers)
@@ -64,17 +64,6 @@ const bytesOfEach = (work: Work): Promise<number> =>
     }
     return bytes
   }, work)
-
-const completeKeys = ({ keys: store }: Services, keys: ReadonlyArray<string>): Promise<unknown> => {
-  const claimId = ClaimId.make()
-  const items = keys.map((key) => ({ key }))
-  return Effect.runPromise(
-    Effect.andThen(
-      store.claim("bench", items, { claimId, owner, leaseMillis }),
-      store.complete({ namespace: "bench", claimId }, items, { retentionMillis })
-    )
-  )
-}
 
 const completeOffsets = async (
   { offsets: store }: Services,
@@ -108,7 +97,8 @@ function* tenthMissing(window: number): Generator<OffsetRanges.OffsetRanges> {
 
 const keysFigures = async (count: number): Promise<ReadonlyArray<Figure>> => {
   const ours = await bytesOfAll(async (services) => {
-    for (const keys of batchesOfKeys(count)) await completeKeys(services, keys)
+    for (const keys of batchesOfKeys(count))
+      await Effect.runPromise(completeKeys(services.keys, keys, { retentionMillis }))
   })
   const plain = await bytesOfAll(async (_services, peers) => {
     for (const keys of batchesOfKeys(count)) await peers.claimAndComplete(keys, "1")

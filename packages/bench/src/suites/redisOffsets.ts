@@ -6,7 +6,7 @@ import { Effect } from "effect"
 import { type Contestant, contest, type Spread, type Work } from "../Contest.ts"
 import type { Figure, Suite } from "../Figure.ts"
 import { connect } from "../RedisPeers.ts"
-import { leaseMillis, openServices, owner, type Services } from "../Subjects.ts"
+import { completeRange, openServices, owner, type Services } from "../Subjects.ts"
 
 const batch = 500
 const streams = 8
@@ -15,18 +15,8 @@ const perSlice = batch * streams * batchesPerStream
 
 /** Number of the slice. */
 type Slice = number
-type Store = Services["offsets"]
 
 const streamName = (index: number): string => `kafka/billing/orders/${index}`
-
-const claimAndComplete = (store: Store, stream: string, from: number) => {
-  const claimId = ClaimId.make()
-  const ranges = OffsetRanges.make(from, from + batch)
-  return Effect.andThen(
-    store.claim(stream, ranges, { claimId, owner, leaseMillis }),
-    store.complete({ stream, claimId }, ranges)
-  )
-}
 
 /** The batches of a slice: all of one stream after another, or one after another of each stream, side by side. */
 const inOrder =
@@ -132,7 +122,9 @@ export const suite: Suite = {
     }
     const ours = (sideBySide: boolean) => async (): Promise<Work<Slice>> => {
       const { offsets: store } = await open()
-      return inOrder(sideBySide, (stream, from) => Effect.runPromise(claimAndComplete(store, stream, from)))
+      return inOrder(sideBySide, (stream, from) =>
+        Effect.runPromise(completeRange(store, stream, from, from + batch))
+      )
     }
     const input = (slice: number): Slice => slice
     const contestants: ReadonlyArray<Contestant<Slice>> = [

@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { ClaimId, Key, OffsetRanges } from "@tidemark/core"
+import { Key } from "@tidemark/core"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import { Effect } from "effect"
 import { type Contestant, contest, type Work } from "../Contest.ts"
-import type { Figure, Suite } from "../Figure.ts"
+import { type Figure, rateAgainst, type Suite } from "../Figure.ts"
 import { inFlight } from "../InFlight.ts"
 import { uuids } from "../Random.ts"
-import { leaseMillis, openServices, owner } from "../Subjects.ts"
+import { completeKeys, completeRange, openServices } from "../Subjects.ts"
 
 type Keys = ReadonlyArray<string>
 type Synchronous = "full" | "normal"
@@ -65,14 +65,7 @@ export const suite: Suite = {
       const { keys: store } = await open("normal")
       return async (keys) => {
         for (let from = 0; from < keys.length; from += batch) {
-          const items = keys.slice(from, from + batch).map((key) => ({ key }))
-          const claimId = ClaimId.make()
-          await Effect.runPromise(
-            Effect.andThen(
-              store.claim("bench", items, { claimId, owner, leaseMillis }),
-              store.complete({ namespace: "bench", claimId }, items)
-            )
-          )
+          await Effect.runPromise(completeKeys(store, keys.slice(from, from + batch)))
         }
       }
     }
@@ -81,14 +74,7 @@ export const suite: Suite = {
       let next = 0
       return async () => {
         for (let count = 0; count < offsetTimes * perSlice; count += batch, next += batch) {
-          const ranges = OffsetRanges.make(next, next + batch)
-          const claimId = ClaimId.make()
-          await Effect.runPromise(
-            Effect.andThen(
-              store.claim(stream, ranges, { claimId, owner, leaseMillis }),
-              store.complete({ stream, claimId }, ranges)
-            )
-          )
+          await Effect.runPromise(completeRange(store, stream, next, next + batch))
         }
       }
     }
@@ -114,20 +100,14 @@ export const suite: Suite = {
         warmups: 1,
         onPass: (pass, of) => progress(`pass ${pass} of ${of}`)
       })
-      const faster = (name: string, base: string, atLeast?: number): Figure => ({
-        what: `${name}: rate against ${base}`,
-        unit: "x",
-        measured: times.ratio(base, name),
-        ...(atLeast === undefined ? {} : { target: { atLeast } })
-      })
       return [
         ...contestants.map(
           ({ name }): Figure => ({ what: name, unit: "ns per item", measured: times.nanos(name) })
         ),
-        faster(names.keys, names.rawBatches, 0.35),
-        faster(names.offsets, names.rawBatches, 10),
-        faster(names.once, names.rawOne, 5),
-        faster(names.onceAlone, names.rawOne)
+        rateAgainst(times, names.keys, names.rawBatches, 0.35),
+        rateAgainst(times, names.offsets, names.rawBatches, 10),
+        rateAgainst(times, names.once, names.rawOne, 5),
+        rateAgainst(times, names.onceAlone, names.rawOne)
       ]
     } finally {
       for (const close of closing) await close()
