@@ -60,8 +60,12 @@ const keyFailures = (mutation: Mutation, checks: ReadonlyArray<Check<Idempotency
   return Effect.runPromise(Effect.map(runChecks(checks, { open, clock: "test" }), failures))
 }
 
-/** Histories depend on how callers meet, and so may need a few; each of another seed. */
-const seeds = [1, 2, 3, 4, 5, 6, 7, 8]
+/**
+ * Histories depend on how callers meet: most often the first seed shows it, and beside much else that runs it may take
+ * many. What shows in none of these does not show.
+ */
+const seeds = Array.from({ length: 40 }, (_, index) => index + 1)
+const untilSeenMillis = 120_000
 const rounds = 25
 const unshortened = { shortenMillis: 0 }
 
@@ -85,7 +89,7 @@ describe.concurrent.each(Object.entries(badOffsetStores))("an OffsetStore that %
     })
   }
   if (seenInHistories.includes(name)) {
-    it("is caught by a history", async ({ expect }) => {
+    it("is caught by a history", { timeout: untilSeenMillis }, async ({ expect }) => {
       const found = await firstFailures((seed) =>
         offsetFailures(mutation, [offsetStoreHistoryCheck({ seed, rounds })])
       )
@@ -104,7 +108,7 @@ describe.concurrent.each(Object.entries(badKeyStores))("an IdempotencyStore that
     })
   }
   if (seenInHistories.includes(name)) {
-    it("is caught by a history", async ({ expect }) => {
+    it("is caught by a history", { timeout: untilSeenMillis }, async ({ expect }) => {
       const found = await firstFailures((seed) =>
         keyFailures(mutation, [idempotencyStoreHistoryCheck({ seed, rounds })])
       )
