@@ -76,22 +76,37 @@ export class Ledger {
   }
 }
 
-/** Until so much more was done while the workers worked; fails with them. */
-export const progressOf = (ledger: Ledger, workers: Fiber.Fiber<unknown, unknown>) =>
-  Effect.suspend(() => {
-    const before = ledger.completions
-    return Effect.raceFirst(
-      eventually(async () => expect(ledger.completions - before).toBeGreaterThan(100)),
-      Fiber.join(workers)
+/** Twelve workers on these stores, until they are told to end. */
+export const loadOn = (stores: ReadonlyArray<Store>, ledger: Ledger) =>
+  Effect.gen(function* () {
+    let isOver = false
+    const workers = yield* Effect.forkChild(
+      Effect.forEach(
+        Array.from({ length: 12 }, (_, number) => stores[number % stores.length]!),
+        (store) => worksOn(store, ledger, () => isOver),
+        { concurrency: "unbounded", discard: true }
+      ),
+      { startImmediately: true }
     )
+    return {
+      /** Until so much more was done; fails with the workers. */
+      progress: Effect.suspend(() => {
+        const before = ledger.completions
+        return Effect.raceFirst(
+          eventually(async () => expect(ledger.completions - before).toBeGreaterThan(100)),
+          Fiber.join(workers)
+        )
+      }),
+      /** The workers end what they are at. */
+      end: Effect.suspend(() => {
+        isOver = true
+        return Fiber.join(workers)
+      })
+    }
   })
 
 /** Claims, completes and gives back what others claim too: leases are longer than any test. */
-export const worksOn = (
-  store: Store,
-  ledger: Ledger,
-  isOver: () => boolean
-): Effect.Effect<void, unknown> => {
+const worksOn = (store: Store, ledger: Ledger, isOver: () => boolean): Effect.Effect<void, unknown> => {
   const { keys, offsets } = store
   const onKeys = Effect.gen(function* () {
     const claimId = ClaimId.make()

@@ -3,7 +3,7 @@ import { describe, it } from "@effect/vitest"
 import { OffsetRanges } from "@tidemark/core"
 import { startRedisCluster, uniqueName } from "@tidemark/test-servers"
 import { describeWithOwnRedisCluster, describeWithRedisCluster } from "@tidemark/test-servers/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect } from "effect"
 import { Cluster } from "ioredis"
 import { expect } from "vitest"
 import { RedisStore } from "../src/index.ts"
@@ -22,7 +22,7 @@ import {
   type Store,
   termsOf
 } from "./harness.ts"
-import { Ledger, progressOf, worksOn } from "./Ledger.ts"
+import { Ledger, loadOn } from "./Ledger.ts"
 
 const clusterClient = (urls: ReadonlyArray<string>) =>
   Effect.acquireRelease(
@@ -139,16 +139,8 @@ await describeWithOwnRedisCluster("a cluster that changes", () => {
           const options = { cluster: { nodes: cluster.nodes.map(({ url }) => url) }, prefix: "days" }
           const stores = [yield* openStore(options), yield* openStore(options)]
           const ledger = new Ledger()
-          let isOver = false
-          const workers = yield* Effect.forkChild(
-            Effect.forEach(
-              Array.from({ length: 12 }, (_, number) => stores[number % stores.length]!),
-              (store) => worksOn(store, ledger, () => isOver),
-              { concurrency: "unbounded", discard: true }
-            ),
-            { startImmediately: true }
-          )
-          yield* progressOf(ledger, workers)
+          const load = yield* loadOn(stores, ledger)
+          yield* load.progress
           // the stream and the namespace of the ledger, which share a slot
           for (const to of [0, 1, 2, 0, 1, 2]) {
             const move = yield* Effect.promise(() =>
@@ -159,10 +151,9 @@ await describeWithOwnRedisCluster("a cluster that changes", () => {
             if (move === undefined) continue
             yield* whileItMoves(stores[0]!)
             yield* Effect.promise(() => move.finish())
-            yield* progressOf(ledger, workers)
+            yield* load.progress
           }
-          isOver = true
-          yield* Fiber.join(workers)
+          yield* load.end
           yield* ledger.holds(stores[0]!)
         }),
       60_000

@@ -3,7 +3,7 @@ import { describe, it } from "@effect/vitest"
 import { OffsetRanges } from "@tidemark/core"
 import { startRedisReplication, startRedisSentinel } from "@tidemark/test-servers"
 import { describeWithOwnRedisCluster } from "@tidemark/test-servers/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect } from "effect"
 import { expect } from "vitest"
 import {
   claimKey,
@@ -19,7 +19,7 @@ import {
   ownRedis,
   termsOf
 } from "./harness.ts"
-import { Ledger, progressOf, worksOn } from "./Ledger.ts"
+import { Ledger, loadOn } from "./Ledger.ts"
 
 const replication = ending(() => startRedisReplication())
 const notReplicated = {
@@ -203,16 +203,8 @@ await describeWithOwnRedisCluster("a store that asks a Sentinel", () => {
           const opening = insist(openStore({ redis, waitReplicas }))
           const stores = [yield* opening, yield* opening]
           const ledger = new Ledger()
-          let isOver = false
-          const workers = yield* Effect.forkChild(
-            Effect.forEach(
-              Array.from({ length: 12 }, (_, number) => stores[number % stores.length]!),
-              (store) => worksOn(store, ledger, () => isOver),
-              { concurrency: "unbounded", discard: true }
-            ),
-            { startImmediately: true }
-          )
-          yield* progressOf(ledger, workers)
+          const load = yield* loadOn(stores, ledger)
+          yield* load.progress
           yield* Effect.promise(() => servers[0].kill())
           const successor = yield* clientOf(servers[1].url)
           yield* eventually(async () => expect((await successor.role())[0]).toBe("master"))
@@ -221,9 +213,8 @@ await describeWithOwnRedisCluster("a store that asks a Sentinel", () => {
           const old = yield* clientOf(servers[0].url)
           const { hostname, port } = new URL(servers[1].url)
           yield* Effect.promise(() => old.replicaof(hostname, Number(port)))
-          yield* progressOf(ledger, workers)
-          isOver = true
-          yield* Fiber.join(workers)
+          yield* load.progress
+          yield* load.end
           yield* ledger.holds(stores[0]!)
         }),
       60_000

@@ -2,10 +2,10 @@
 import { it } from "@effect/vitest"
 import { OffsetRanges } from "@tidemark/core"
 import { describeWithOwnRedis } from "@tidemark/test-servers/vitest"
-import { Effect, Fiber } from "effect"
+import { Effect } from "effect"
 import { expect } from "vitest"
 import { claimKey, insist, openStore, ownRedis, termsOf } from "./harness.ts"
-import { Ledger, progressOf, worksOn } from "./Ledger.ts"
+import { Ledger, loadOn } from "./Ledger.ts"
 
 await describeWithOwnRedis("a Redis that is killed and started again", () => {
   it.live(
@@ -15,23 +15,14 @@ await describeWithOwnRedis("a Redis that is killed and started again", () => {
         const redis = yield* ownRedis({ appendonly: true })
         const ledger = new Ledger()
         const stores = [yield* openStore({ url: redis.url }), yield* openStore({ url: redis.url })]
-        let isOver = false
-        const workers = yield* Effect.forkChild(
-          Effect.forEach(
-            Array.from({ length: 12 }, (_, number) => stores[number % stores.length]!),
-            (store) => worksOn(store, ledger, () => isOver),
-            { concurrency: "unbounded", discard: true }
-          ),
-          { startImmediately: true }
-        )
+        const load = yield* loadOn(stores, ledger)
         for (let death = 1; death <= 4; death++) {
-          yield* progressOf(ledger, workers)
+          yield* load.progress
           yield* Effect.promise(() => redis.kill())
           yield* Effect.promise(() => redis.restart())
         }
-        yield* progressOf(ledger, workers)
-        isOver = true
-        yield* Fiber.join(workers)
+        yield* load.progress
+        yield* load.end
         yield* ledger.holds(stores[0]!)
       })
   )
