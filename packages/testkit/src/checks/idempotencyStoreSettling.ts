@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import type { Check } from "../Check.ts"
 import { ensure, same } from "../internal/expect.ts"
 import { claimed, items, tags } from "./idempotencyStoreClaiming.ts"
-import { endsAfter, terms, timed } from "./shared.ts"
+import { endsAfter, renewsEachByItself, terms, timed } from "./shared.ts"
 
 export const idempotencyStoreSettling: ReadonlyArray<Check<IdempotencyStoreService>> = [
   {
@@ -251,16 +251,12 @@ export const idempotencyStoreSettling: ReadonlyArray<Check<IdempotencyStoreServi
           namespace: name("namespace"),
           claimId: name("claim")
         }))
-        const live = refs.filter((_, index) => index % 7 !== 3)
-        for (const { claimId, namespace } of live)
-          yield* store.claim(namespace, items("k"), terms(claimId, time.shortMillis))
-        const renewals = refs.map((ref, index) => ({ ...ref, leaseMillis: time.longMillis + index }))
-        const { answer, ...span } = yield* timed(time, store.renew(renewals))
-        yield* same("the number of answers", answer.length, refs.length)
-        for (const [index, until] of answer.entries()) {
-          if (index % 7 === 3) yield* same(`answer ${index}, of a claim that never was`, until, undefined)
-          else yield* endsAfter(`the lease of claim ${index}`, until, time.longMillis + index, span)
-        }
+        yield* renewsEachByItself(
+          time,
+          refs,
+          ({ claimId, namespace }) => store.claim(namespace, items("k"), terms(claimId, time.shortMillis)),
+          store.renew
+        )
       })
   },
   {

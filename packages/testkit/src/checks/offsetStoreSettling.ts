@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import type { Check, ContractBroken } from "../Check.ts"
 import { broken, ensure, same, textOf } from "../internal/expect.ts"
 import { granted, heldOf, refused } from "./offsetStoreClaiming.ts"
-import { endsAfter, terms, timed } from "./shared.ts"
+import { endsAfter, renewsEachByItself, terms, timed } from "./shared.ts"
 
 const { empty, make, of, openEnded } = OffsetRanges
 
@@ -293,16 +293,12 @@ export const offsetStoreSettling: ReadonlyArray<Check<OffsetStoreService>> = [
       Effect.gen(function* () {
         yield* same("of no claims", yield* store.renew([]), [])
         const refs = Array.from({ length: 50 }, () => ({ stream: name("stream"), claimId: name("claim") }))
-        const live = refs.filter((_, index) => index % 7 !== 3)
-        for (const { claimId, stream } of live)
-          yield* store.claim(stream, make(0, 10), terms(claimId, time.shortMillis))
-        const renewals = refs.map((ref, index) => ({ ...ref, leaseMillis: time.longMillis + index }))
-        const { answer, ...span } = yield* timed(time, store.renew(renewals))
-        yield* same("the number of answers", answer.length, refs.length)
-        for (const [index, until] of answer.entries()) {
-          if (index % 7 === 3) yield* same(`answer ${index}, of a claim that never was`, until, undefined)
-          else yield* endsAfter(`the lease of claim ${index}`, until, time.longMillis + index, span)
-        }
+        yield* renewsEachByItself(
+          time,
+          refs,
+          ({ claimId, stream }) => store.claim(stream, make(0, 10), terms(claimId, time.shortMillis)),
+          store.renew
+        )
       })
   },
   {

@@ -2,7 +2,7 @@
 import type { Protocol } from "@tidemark/core"
 import { Effect } from "effect"
 import type { ContractBroken } from "../Check.ts"
-import { ensure } from "../internal/expect.ts"
+import { ensure, same } from "../internal/expect.ts"
 import type { StoreTime } from "../Subject.ts"
 
 /** The terms of a claim; the owner is the claim's id, so that answers which name an owner can be checked. */
@@ -34,6 +34,27 @@ export const timed = <A, E>(time: StoreTime, call: Effect.Effect<A, E>) =>
     const from = yield* time.now
     const answer = yield* call
     return { answer, from, to: yield* time.now, time }
+  })
+
+/** Claims all but every seventh of these, and fails unless a renewal of all answers each by itself, in order. */
+export const renewsEachByItself = <Ref>(
+  time: StoreTime,
+  refs: ReadonlyArray<Ref>,
+  claim: (ref: Ref) => Effect.Effect<unknown, unknown>,
+  renew: (
+    renewals: ReadonlyArray<Ref & { readonly leaseMillis: number }>
+  ) => Effect.Effect<ReadonlyArray<number | undefined>, unknown>
+) =>
+  Effect.gen(function* () {
+    const isUnknown = (index: number): boolean => index % 7 === 3
+    for (const ref of refs.filter((_, index) => !isUnknown(index))) yield* claim(ref)
+    const renewals = refs.map((ref, index) => ({ ...ref, leaseMillis: time.longMillis + index }))
+    const { answer, ...span } = yield* timed(time, renew(renewals))
+    yield* same("the number of answers", answer.length, refs.length)
+    for (const [index, until] of answer.entries()) {
+      if (isUnknown(index)) yield* same(`answer ${index}, of a claim that never was`, until, undefined)
+      else yield* endsAfter(`the lease of claim ${index}`, until, time.longMillis + index, span)
+    }
   })
 
 /** Names of every sort that the contract allows, each different from all others. */
