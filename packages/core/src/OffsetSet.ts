@@ -104,6 +104,17 @@ export class OffsetSet {
     return this.addSound(from, to)
   }
 
+  /** Adds an offset that is known to be one, and not in the set. */
+  addMissing(offset: number): void {
+    if (offset === this.top && offset === this.dense) {
+      // at the end of all, with nothing missing below: most often
+      this.dense = this.top = offset + 1
+      this.present += 1
+    } else {
+      this.addSound(offset, offset + 1)
+    }
+  }
+
   /** Adds all of `ranges`; gives how many of these offsets were not in the set. */
   addRanges(ranges: OffsetRanges.OffsetRanges): number {
     const { flat } = ranges

@@ -202,7 +202,7 @@ export class StreamState {
     if (this.isCompleted(offset)) return "AlreadyCompleted"
     const claim = this.claims.find(claimId)
     if (claim === undefined || isForgotten(claim, now) || !claim.holds(offset)) return "LeaseLost"
-    this.completed.add(offset, offset + 1)
+    this.completed.addMissing(offset)
     claim.remaining -= 1
     if (claim.remaining === 0) this.claims.remove(claim)
     return "Completed"
