@@ -60,7 +60,7 @@ export const StoreErrorReason = Schema.Literals([
   "Refused",
   /** It was closed. */
   "Closed",
-  /** The target of a `copy` holds progress already: nothing was written. */
+  /** The target of a `copy` holds progress already, or the place of a record to be parked another one: it was kept. */
   "NotEmpty"
 ])
 export type StoreErrorReason = typeof StoreErrorReason.Type
