@@ -15,10 +15,12 @@ import { Config, ConfigProvider, Effect, Layer, type Scope } from "effect"
 import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig } from "kafkajs"
 import { makeAdmin } from "./internal/kafkajsAdmin.ts"
 import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
+import { toKafkaError } from "./internal/kafkajsErrors.ts"
 import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"
-import { join } from "./internal/kafkajsMember.ts"
 import { makeProduce } from "./internal/kafkajsProducer.ts"
+import { KafkaJsSession } from "./internal/kafkajsSession.ts"
 import { invalidRequest, unknownOption } from "./internal/memberOptions.ts"
+import { type Driver, join } from "./internal/membership.ts"
 import { KafkaClient } from "./KafkaClient.ts"
 import type { KafkaError } from "./KafkaErrors.ts"
 
@@ -143,9 +145,20 @@ const makeClient = Effect.fnUntraced(function* (
 ): Effect.fn.Return<KafkaClient["Service"], never, Scope.Scope> {
   const admin = yield* makeAdmin(connection)
   const produce = yield* makeProduce(connection, admin)
+  const driver: Driver = {
+    brokers: connection.brokers,
+    retry: connection.retry,
+    toKafkaError,
+    partitionCounts: admin.partitionCounts,
+    openSession: (options, events) =>
+      Effect.map(
+        connection.makeMemberKafka(options.groupId),
+        (memberKafka) => new KafkaJsSession(memberKafka, connection, options, events)
+      )
+  }
   return {
     brokers: connection.brokers,
-    join: (options) => join(connection, admin, options),
+    join: (options) => join(driver, options),
     produce,
     committed: admin.committed,
     logBounds: admin.logBounds,

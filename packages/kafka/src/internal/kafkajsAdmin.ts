@@ -2,7 +2,8 @@ import { Effect, type Scope, Semaphore } from "effect"
 import type { Admin } from "kafkajs"
 import type { CommittedOffset, LogBounds, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError } from "../KafkaErrors.ts"
-import { type Connection, call, withRetry } from "./kafkajsConnection.ts"
+import { type Connection, call } from "./kafkajsConnection.ts"
+import { withRetry } from "./retrying.ts"
 
 const topicsOf = (partitions: ReadonlyArray<TopicPartition>): Array<string> => [
   ...new Set(partitions.map(({ topic }) => topic))

@@ -4,21 +4,15 @@
  *
  * The rules that this file follows were read in the source of kafkajs 2.2.4; each is named where it matters.
  */
-import type { Batch, Consumer, ConsumerCrashEvent, EachBatchPayload, Kafka } from "kafkajs"
+import type { Batch, Consumer, ConsumerCrashEvent, EachBatchPayload } from "kafkajs"
 import type { MemberEvents, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
-import type { Connection } from "./kafkajsConnection.ts"
+import type { Connection, MemberKafka } from "./kafkajsConnection.ts"
 import { toRecords } from "./kafkajsRecords.ts"
+import type { Session, SessionEvents } from "./membership.ts"
 
 /** What kafkajs's types leave out. */
 interface FetchedBatch extends Batch {
   readonly fetchedOffset: string
-}
-
-/** How a session ended. `error` is missing where the end was asked for. */
-export interface SessionEnd {
-  readonly error: Error | undefined
-  /** Whether it had been in the group. */
-  readonly joined: boolean
 }
 
 interface PartitionState extends TopicPartition {
@@ -40,12 +34,12 @@ const keyOf = (topic: string, partition: number): string => `${partition}/${topi
 const partitionsConsumedConcurrently = 64
 
 /** The session's handle on kafkajs. All methods but `run` and `leave` are synchronous, as the fetch loop needs. */
-export class Session {
+export class KafkaJsSession implements Session {
   readonly consumer: Consumer
   readonly #options: MemberOptions
   readonly #events: MemberEvents
-  readonly #onEnd: (end: SessionEnd) => void
-  readonly #onLost: () => void
+  readonly #session: SessionEvents
+  readonly #memberKafka: MemberKafka
   #partitions = new Map<string, PartitionState>()
   #epoch = 0
   #joined = false
@@ -63,20 +57,19 @@ export class Session {
   #disconnecting: Promise<void> | undefined
 
   constructor(
-    kafka: Kafka,
+    memberKafka: MemberKafka,
     connection: Connection,
     options: MemberOptions,
-    onLost: () => void,
-    onEnd: (end: SessionEnd) => void
+    session: SessionEvents
   ) {
     this.#options = options
     this.#events = options.events
-    this.#onLost = onLost
-    this.#onEnd = onEnd
+    this.#session = session
+    this.#memberKafka = memberKafka
     const firstFetch = Promise.withResolvers<void>()
     this.#firstFetch = firstFetch.promise
     this.#resolveFirstFetch = firstFetch.resolve
-    this.consumer = kafka.consumer({
+    this.consumer = memberKafka.kafka.consumer({
       groupId: options.groupId,
       sessionTimeout: options.sessionTimeoutMillis,
       rebalanceTimeout: options.rebalanceTimeoutMillis,
@@ -220,7 +213,15 @@ export class Session {
     this.#ended = true
     this.#letAllGo()
     this.#resolveFirstFetch()
-    this.#onEnd({ error: this.#leaving ? undefined : error, joined: this.#joined })
+    this.#session.onEnd({ error: this.#leaving ? undefined : error, joined: this.#joined })
+  }
+
+  cut(): void {
+    this.#memberKafka.destroySockets()
+  }
+
+  release(): void {
+    this.#memberKafka.release()
   }
 
   #disconnect(): Promise<void> {
@@ -235,7 +236,7 @@ export class Session {
     this.#letAllGo()
     if (!this.isIn()) return
     this.#lost = true
-    this.#onLost()
+    this.#session.onLost()
   }
 
   #letAllGo(): void {

@@ -1,47 +1,90 @@
 import { Deferred, Effect, type Scope } from "effect"
 import type { GroupMember, MemberEnd, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError, type KafkaErrorReason } from "../KafkaErrors.ts"
-import type { AdminOperations } from "./kafkajsAdmin.ts"
-import { type Connection, call, delayMillisAfter, settling, withRetry } from "./kafkajsConnection.ts"
-import { toKafkaError } from "./kafkajsErrors.ts"
-import { Session, type SessionEnd } from "./kafkajsSession.ts"
 import { validateMemberOptions } from "./memberOptions.ts"
+import type { ErrorContext } from "./protocolErrors.ts"
+import { delayMillisAfter, type RetryBounds, settling, withRetry } from "./retrying.ts"
 
-/** How long kafkajs may take to say goodbye, before its connections are cut. */
+/** How long a session may take to say goodbye, before its connections are cut. */
 const leaveTimeoutMillis = 5_000
+
+/** How a session ended. `error` is missing where the end was asked for. */
+export interface SessionEnd {
+  readonly error: Error | undefined
+  /** Whether it had been in the group. */
+  readonly joined: boolean
+}
+
+/** What a session tells, besides the member's events. */
+export interface SessionEvents {
+  /** It can't know any more whether it is in the group; an `onEnd` follows. */
+  readonly onLost: () => void
+  readonly onEnd: (end: SessionEnd) => void
+}
+
+/** One membership, from its connection to its end; it does not join again by itself after a failure. */
+export interface Session {
+  /** Joins, and begins to fetch. What it rejects with ends the session. */
+  readonly run: () => Promise<void>
+  /** Whether it is a member of the group, as far as it knows. */
+  readonly isIn: () => boolean
+  readonly isAssigned: (partition: TopicPartition) => boolean
+  readonly pause: (partitions: ReadonlyArray<TopicPartition>) => void
+  readonly resume: (partitions: ReadonlyArray<TopicPartition>) => void
+  readonly seek: (partition: TopicPartition, offset: number) => void
+  /** One commit, under the generation of this moment. Answers whether it was the same member still, afterwards. */
+  readonly commit: (commits: ReadonlyArray<OffsetCommit>) => Promise<boolean>
+  readonly leave: () => Promise<void>
+  /** It is over: nothing is told any more but its `onEnd`. */
+  readonly end: (error: Error | undefined) => void
+  /** Ends its connections at once. */
+  readonly cut: () => void
+  /** It is gone: what belongs to it alone is let go. */
+  readonly release: () => void
+}
+
+/** What a driver adds to make members. */
+export interface Driver {
+  readonly brokers: ReadonlyArray<string>
+  readonly retry: RetryBounds
+  readonly openSession: (options: MemberOptions, events: SessionEvents) => Effect.Effect<Session, KafkaError>
+  readonly toKafkaError: (error: unknown, context: ErrorContext) => KafkaError
+  readonly partitionCounts: (
+    topics: ReadonlyArray<string>,
+    operation: string
+  ) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
+}
 
 /** Keeps one member in its group: a session after the other, for as long as joining again may help. */
 class Membership {
   session: Session | undefined
   leaving = false
-  readonly connection: Connection
+  readonly driver: Driver
   readonly options: MemberOptions
   readonly joined = Deferred.makeUnsafe<void, KafkaError>()
   #hasJoined = false
-  /** Ends the current session's connections at once. */
-  #destroySockets: (() => void) | undefined
 
-  constructor(connection: Connection, options: MemberOptions) {
-    this.connection = connection
+  constructor(driver: Driver, options: MemberOptions) {
+    this.driver = driver
     this.options = options
   }
 
   error(reason: KafkaErrorReason, operation: string, detail: string, retriable: boolean): KafkaError {
-    return new KafkaError({ reason, operation, brokers: this.connection.brokers, detail, retriable })
+    return new KafkaError({ reason, operation, brokers: this.driver.brokers, detail, retriable })
   }
 
   /** Runs until the member left, or an error ends it for good. */
   supervise = Effect.fnUntraced(function* (this: Membership) {
-    const { retry } = this.connection
+    const { retry } = this.driver
     let failures = 0
     while (!this.leaving) {
       const end = yield* this.runSession()
       if (this.leaving) return
       if (end.joined) failures = 0
       failures++
-      const error = toKafkaError(end.error, {
+      const error = this.driver.toKafkaError(end.error, {
         operation: "join",
-        brokers: this.connection.brokers,
+        brokers: this.driver.brokers,
         topics: this.options.topics
       })
       // Before the first join it is the caller who waits, and who must learn of it; later on an outage is sat out.
@@ -71,46 +114,43 @@ class Membership {
   }
 
   runSession = Effect.fnUntraced(function* (this: Membership): Effect.fn.Return<SessionEnd> {
-    const made = yield* Effect.result(this.connection.makeMemberKafka(this.options.groupId))
-    if (made._tag === "Failure") return { error: made.failure, joined: false }
-    const { kafka, destroySockets, release } = made.success
-    if (this.leaving) {
-      release()
-      return { error: undefined, joined: false }
-    }
     const ended = Deferred.makeUnsafe<SessionEnd>()
     const { events } = this.options
-    const session = new Session(
-      kafka,
-      this.connection,
-      {
-        ...this.options,
-        events: {
-          ...events,
-          onAssignment: (assignment) => {
-            this.#hasJoined = true
-            events.onAssignment(assignment)
-            Deferred.doneUnsafe(this.joined, Effect.void)
-          }
+    const options: MemberOptions = {
+      ...this.options,
+      events: {
+        ...events,
+        onAssignment: (assignment) => {
+          this.#hasJoined = true
+          events.onAssignment(assignment)
+          Deferred.doneUnsafe(this.joined, Effect.void)
         }
-      },
-      () => this.tellEnd({ reason: "disconnected", error: undefined, rejoins: true }),
-      (end) => Deferred.doneUnsafe(ended, Effect.succeed(end))
+      }
+    }
+    const opened = yield* Effect.result(
+      this.driver.openSession(options, {
+        onLost: () => this.tellEnd({ reason: "disconnected", error: undefined, rejoins: true }),
+        onEnd: (end) => Deferred.doneUnsafe(ended, Effect.succeed(end))
+      })
     )
+    if (opened._tag === "Failure") return { error: opened.failure, joined: false }
+    const session = opened.success
+    if (this.leaving) {
+      session.release()
+      return { error: undefined, joined: false }
+    }
     this.session = session
-    this.#destroySockets = destroySockets
     session.run().catch((error: unknown) => {
       session.end(error instanceof Error ? error : new Error(String(error)))
     })
     const forget = Effect.sync(() => {
       this.session = undefined
-      this.#destroySockets = undefined
-      release()
+      session.release()
     })
     return yield* Effect.ensuring(Deferred.await(ended), forget)
   })
 
-  /** Leaves the group. Where kafkajs does not get it done in time, its connections are cut. */
+  /** Leaves the group. Where that is not done in time, the connections are cut. */
   leave: Effect.Effect<void> = Effect.suspend(() => {
     const first = !this.leaving
     this.leaving = true
@@ -124,7 +164,7 @@ class Membership {
               duration: leaveTimeoutMillis,
               orElse: () =>
                 Effect.suspend(() => {
-                  this.#destroySockets?.()
+                  session.cut()
                   session.end(undefined)
                   return Effect.logWarning(
                     `Kafka: group "${this.options.groupId}": leaving took more than ${leaveTimeoutMillis} ms; connections cut, ` +
@@ -163,7 +203,7 @@ class Membership {
             false
           )
         )
-      // kafkajs would send a commit for any partition under the group's present generation.
+      // Brokers take a member's commit for any partition, under the group's present generation.
       const foreign = commits.find((candidate) => !session.isAssigned(candidate))
       if (foreign !== undefined) {
         const detail = `partition ${foreign.partition} of topic "${foreign.topic}" is not assigned to this member`
@@ -171,30 +211,32 @@ class Membership {
       }
       const context = {
         operation: "commit",
-        brokers: this.connection.brokers,
+        brokers: this.driver.brokers,
         topics: commits.map(({ topic }) => topic)
       }
       return Effect.flatMap(
-        call(() => session.commit(commits), context),
+        Effect.tryPromise({
+          try: () => session.commit(commits),
+          catch: (error) => this.driver.toKafkaError(error, context)
+        }),
         (still) => (still ? Effect.void : Effect.fail(out()))
       )
     })
     if (commits.length === 0) return Effect.void
-    return withRetry(this.connection, attempt, (error) => error.reason === "CoordinatorNotReady")
+    return withRetry(this.driver, attempt, (error) => error.reason === "CoordinatorNotReady")
   }
 }
 
 /** Joins a group, and keeps the member in it until the Scope closes. */
 export const join = Effect.fnUntraced(function* (
-  connection: Connection,
-  admin: AdminOperations,
+  driver: Driver,
   options: MemberOptions
 ): Effect.fn.Return<GroupMember, KafkaError, Scope.Scope> {
-  const invalid = validateMemberOptions(connection.brokers, options)
+  const invalid = validateMemberOptions(driver.brokers, options)
   if (invalid !== undefined) return yield* invalid
-  // Says at once what kafkajs would find out slowly: no broker, no such topic.
-  yield* admin.partitionCounts(options.topics, "join")
-  const membership = new Membership(connection, options)
+  // Says at once what a session would find out slowly: no broker, no such topic.
+  yield* driver.partitionCounts(options.topics, "join")
+  const membership = new Membership(driver, options)
   yield* Effect.acquireRelease(Effect.forkScoped(membership.supervise()), () => membership.leave)
   yield* Deferred.await(membership.joined)
   return {
