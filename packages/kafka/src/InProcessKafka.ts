@@ -3,7 +3,7 @@
  * `KafkaClient`. For tests, which hold the broker in hand and make it misbehave, and for a first try without Kafka.
  *
  * It keeps Kafka's order of events (eager rebalances, generations, session timeouts, retention, holes left by
- * compaction and by transactions) and none of its durability: everything is gone with the process. Time comes from
+ * compaction, transactions and their fences) and none of its durability: everything is gone with the process. Time comes from
  * Effect's `Clock`, so `TestClock` drives it.
  */
 import { Clock, Context, Effect, Layer, Scope } from "effect"
@@ -31,6 +31,7 @@ export type Operation =
   | "join"
   | "commit"
   | "produce"
+  | "initTransactions"
   | "committed"
   | "logBounds"
   | "createTopics"
@@ -51,7 +52,7 @@ export interface Broker {
   readonly createTopic: (topic: string, partitions: number) => void
   /** Deletes a topic with its records; created again, it begins at offset 0. Commits stay, as in Kafka. */
   readonly deleteTopic: (topic: string) => void
-  /** The records that a partition holds. */
+  /** The records that a partition holds, as a `read_committed` reader sees them. */
   readonly records: (topic: string, partition: number) => ReadonlyArray<KafkaRecord>
   /** Writes offsets that hold no visible record, as a transaction's markers or an aborted transaction do. */
   readonly appendControl: (topic: string, partition: number, count?: number) => void

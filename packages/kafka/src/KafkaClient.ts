@@ -157,6 +157,47 @@ export interface ProducerRecord {
   readonly timestampMillis?: number
 }
 
+/** Who produces in transactions, and until when the brokers let one stay open. */
+export interface TransactionOptions {
+  /**
+   * Names the producer across processes and restarts: of two with the same id, the one that was made last works, and
+   * the other is fenced. Not empty.
+   */
+  readonly transactionalId: string
+  /**
+   * The brokers abort a transaction that stays open for so long, and fence its producer. Until then it holds
+   * `read_committed` readers of its topics back. At most the brokers' `transaction.max.timeout.ms` (15 minutes).
+   */
+  readonly timeoutMillis: number
+}
+
+/**
+ * A producer whose records, and the offsets that go with them, take effect together or not at all.
+ *
+ * One transaction at a time: `begin`, any number of `send` and `sendOffsets`, then `commit` or `abort`; another order
+ * is an `InvalidRequest`. Calls that overlap are done one after the other. `Fenced` says that a newer producer has
+ * this id, or that the brokers have ended the transaction: nothing of it takes effect.
+ *
+ * After a failure of any kind the producer is of no more use, and after one of `commit` it is not known whether the
+ * transaction took effect. Making a producer with the same id anew settles that: what was open is aborted, what was
+ * being committed is committed, and `committed` then tells which.
+ */
+export interface TransactionalProducer {
+  readonly begin: Effect.Effect<void, KafkaError>
+  /** Readers with `read_committed` see nothing of it before `commit`. Keeps the order of the records within a partition. */
+  readonly send: (records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>
+  /**
+   * Commits a group's offsets with the transaction. It carries no member and no generation: who owns the partitions is
+   * for the caller to know, and for the fence to enforce.
+   */
+  readonly sendOffsets: (
+    groupId: string,
+    commits: ReadonlyArray<OffsetCommit>
+  ) => Effect.Effect<void, KafkaError>
+  readonly commit: Effect.Effect<void, KafkaError>
+  readonly abort: Effect.Effect<void, KafkaError>
+}
+
 /** Access to one Kafka cluster. */
 export class KafkaClient extends Context.Service<
   KafkaClient,
@@ -175,6 +216,14 @@ export class KafkaClient extends Context.Service<
      * answer was lost may have been written twice.
      */
     readonly produce: (records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>
+    /**
+     * A producer for transactions. When it is there, every earlier one with this id is fenced, and the transaction
+     * that it left is settled: what `committed` answers from now on is what counts. Fails with `TransactionPending`
+     * where that transaction can't be settled yet. When the Scope closes, an open transaction is aborted.
+     */
+    readonly transactionalProducer: (
+      options: TransactionOptions
+    ) => Effect.Effect<TransactionalProducer, KafkaError, Scope.Scope>
     readonly committed: (
       groupId: string,
       partitions: ReadonlyArray<TopicPartition>

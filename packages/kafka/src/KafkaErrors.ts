@@ -24,6 +24,13 @@ export const KafkaErrorReason = Schema.Literals([
   "CoordinatorNotReady",
   /** A partition has no leader, or too few replicas are in sync. */
   "PartitionNotReady",
+  /**
+   * This transactional producer can't go on: a newer one has its id, or the brokers have ended its transaction, of
+   * which nothing takes effect.
+   */
+  "Fenced",
+  /** An earlier transaction with this id is still being ended. */
+  "TransactionPending",
   /** A record is larger than the topic allows. */
   "RecordTooLarge",
   /** The offset is outside the log. */
@@ -48,6 +55,9 @@ const advice: Record<KafkaErrorReason, string | undefined> = {
   MemberEnded: "Join again to go on",
   CoordinatorNotReady: "It usually is ready within seconds; try again",
   PartitionNotReady: "A leader is usually elected within seconds; try again",
+  Fenced:
+    "If the partition is still assigned to this member, make the producer anew, and go on from the group's commit",
+  TransactionPending: "It usually is over within moments; try again",
   RecordTooLarge: "Send less in one record, or raise the topic's max.message.bytes",
   OffsetOutOfRange: undefined,
   InvalidRequest: undefined,

@@ -14,13 +14,15 @@ import { connect as createTlsConnection } from "node:tls"
 import { Config, ConfigProvider, Effect, Layer, type Scope } from "effect"
 import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig } from "kafkajs"
 import { makeAdmin } from "./internal/kafkajsAdmin.ts"
-import type { Connection, MemberKafka } from "./internal/kafkajsConnection.ts"
+import type { Connection, EndableKafka, MemberKafka } from "./internal/kafkajsConnection.ts"
 import { toKafkaError } from "./internal/kafkajsErrors.ts"
 import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.ts"
 import { makeProduce } from "./internal/kafkajsProducer.ts"
 import { KafkaJsSession } from "./internal/kafkajsSession.ts"
+import { makeTransactionalProducer } from "./internal/kafkajsTransactions.ts"
 import { invalidRequest, unknownOption } from "./internal/memberOptions.ts"
 import { type Driver, join } from "./internal/membership.ts"
+import { makePartitionCheck } from "./internal/produceRequests.ts"
 import { KafkaClient } from "./KafkaClient.ts"
 import type { KafkaError } from "./KafkaErrors.ts"
 
@@ -128,7 +130,9 @@ const validate = (
   return undefined
 }
 
-const settings = (options: ClientOptions): Omit<Connection, "brokers" | "kafka" | "makeMemberKafka"> => ({
+const settings = (
+  options: ClientOptions
+): Omit<Connection, "brokers" | "kafka" | "makeMemberKafka" | "makeProducerKafka"> => ({
   retry: {
     attempts: options.retry?.attempts ?? 5,
     initialDelayMillis: options.retry?.initialDelayMillis ?? 300,
@@ -144,7 +148,9 @@ const makeClient = Effect.fnUntraced(function* (
   connection: Connection
 ): Effect.fn.Return<KafkaClient["Service"], never, Scope.Scope> {
   const admin = yield* makeAdmin(connection)
-  const produce = yield* makeProduce(connection, admin)
+  // kafkajs would try an unknown topic for 10 s, and silently lose a record for a partition that does not exist.
+  const partitionCheck = makePartitionCheck(connection.brokers, admin.partitionCounts)
+  const produce = yield* makeProduce(connection, partitionCheck)
   const driver: Driver = {
     brokers: connection.brokers,
     retry: connection.retry,
@@ -160,6 +166,7 @@ const makeClient = Effect.fnUntraced(function* (
     brokers: connection.brokers,
     join: (options) => join(driver, options),
     produce,
+    transactionalProducer: (options) => makeTransactionalProducer(connection, partitionCheck, options),
     committed: admin.committed,
     logBounds: admin.logBounds,
     createTopics: admin.createTopics,
@@ -216,6 +223,15 @@ const aBlink: NonNullable<KafkaConfig["retry"]> = {
   multiplier: 2
 }
 
+/** An earlier transaction is mostly over within milliseconds, and kafkajs would else begin with a pause of 300. */
+const aMoment: NonNullable<KafkaConfig["retry"]> = {
+  retries: 7,
+  initialRetryTime: 5,
+  maxRetryTime: 500,
+  factor: 0.2,
+  multiplier: 2
+}
+
 const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<KafkaClient["Service"], KafkaError, Scope.Scope> {
@@ -235,19 +251,16 @@ const make = Effect.fnUntraced(function* (
     logCreator: makeLogCreator(yield* Effect.context<never>())
   }
   const userFactory = options.socketFactory ?? defaultSocketFactory
+  const makeEndable = (retry: NonNullable<KafkaConfig["retry"]>): EndableKafka => {
+    const { socketFactory, destroySockets } = endableSockets(userFactory)
+    return { kafka: new kafkajs.Kafka({ ...config, socketFactory, retry }), destroySockets }
+  }
   return yield* makeClient({
     ...settings(options),
     brokers,
     kafka: new kafkajs.Kafka({ ...config, socketFactory: userFactory, retry: onePass(brokers) }),
-    makeMemberKafka: () =>
-      Effect.sync((): MemberKafka => {
-        const { socketFactory, destroySockets } = endableSockets(userFactory)
-        return {
-          kafka: new kafkajs.Kafka({ ...config, socketFactory, retry: aBlink }),
-          destroySockets,
-          release: () => {}
-        }
-      })
+    makeMemberKafka: () => Effect.sync((): MemberKafka => ({ ...makeEndable(aBlink), release: () => {} })),
+    makeProducerKafka: () => makeEndable(aMoment)
   })
 })
 
@@ -288,6 +301,8 @@ export const layerConfig = (
  * A `KafkaClient` on a kafkajs client of your own, with its connections, credentials, retries and logger; `brokers`
  * is only for messages to people. One member a group: kafkajs keeps one table of committed offsets per client and
  * group, and members that share it clear each other's. A second `join` of the same group fails with `InvalidRequest`.
+ * For transactions let its retries begin at some 5 ms (`retry.initialRetryTime`): kafkajs pauses 300 by default, each
+ * time that the one before is still being ended.
  */
 export const layerClient = (
   kafka: Kafka,
@@ -310,7 +325,13 @@ export const layerClient = (
     Effect.suspend(() => {
       const wrong = validate(brokers, options)
       return wrong === undefined
-        ? makeClient({ ...settings(options), brokers, kafka, makeMemberKafka })
+        ? makeClient({
+            ...settings(options),
+            brokers,
+            kafka,
+            makeMemberKafka,
+            makeProducerKafka: () => ({ kafka, destroySockets: () => {} })
+          })
         : Effect.fail(wrong)
     })
   )

@@ -7,8 +7,10 @@ import { partitionOf } from "../src/internal/murmur2.ts"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import { KafkaError } from "../src/KafkaErrors.ts"
 import { enter, kafkaClientSuite, memberOptions, Probe, range, startAll } from "./kafkaClientSuite.ts"
+import { kafkaTransactionsSuite } from "./kafkaTransactionsSuite.ts"
 
 kafkaClientSuite("InProcessKafka", InProcessKafka.layer())
+kafkaTransactionsSuite("InProcessKafka", InProcessKafka.layer())
 
 const at = { topic: "orders", partition: 0 }
 
@@ -212,6 +214,24 @@ describe("InProcessKafka, under the test clock", () => {
       expect((yield* Effect.flip(client.produce(values(1)))).reason).toBe("RequestTimedOut")
       yield* client.produce(values(1))
       expect(broker.records("orders", 0).length).toBe(1)
+    }))
+
+  test("a transaction that stays open for its timeout is aborted, and its producer fenced", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const broker = yield* InProcessKafka.InProcessBroker
+      const producer = yield* client.transactionalProducer({ transactionalId: "one", timeoutMillis: 5_000 })
+      yield* producer.begin
+      yield* producer.send([{ ...at, value: "never" }])
+      yield* client.produce([{ ...at, value: "one" }])
+      yield* TestClock.adjust(4_999)
+      expect(yield* client.logBounds([at])).toMatchObject([{ low: 0, high: 0 }])
+      yield* TestClock.adjust(1)
+      expect(yield* client.logBounds([at])).toMatchObject([{ low: 0, high: 3 }])
+      expect(broker.records("orders", 0).map(({ offset, value }) => [offset, String(value)])).toEqual([
+        [1, "one"]
+      ])
+      expect((yield* Effect.flip(producer.commit)).reason).toBe("Fenced")
     }))
 
   test("an operator's reset has no metadata, unless it is given", () =>

@@ -18,6 +18,7 @@ import {
   uniqueName,
   until
 } from "./kafkaClientSuite.ts"
+import { kafkaTransactionsSuite } from "./kafkaTransactionsSuite.ts"
 
 interface LogLine {
   readonly level: string
@@ -44,6 +45,7 @@ const portThatNobodyListensTo = Effect.promise(
 
 await describeWithKafka("KafkaJs on a real broker", ({ brokers }) => {
   kafkaClientSuite("KafkaJs", KafkaJs.layer({ brokers }))
+  kafkaTransactionsSuite("KafkaJs", KafkaJs.layer({ brokers }))
 
   const plain = (): Kafka => new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })
   const test = (title: string, effect: () => Effect.Effect<void, unknown, KafkaClient | Scope.Scope>) =>

@@ -3,7 +3,8 @@ import type { GroupMember, KafkaClient, MemberOptions, OffsetCommit, TopicPartit
 import type { KafkaError } from "../KafkaErrors.ts"
 import { type Committed, type Group, Member, partitionKey } from "./inProcessGroup.ts"
 import { type BrokerState, brokers, makeError } from "./inProcessState.ts"
-import { validateMemberOptions } from "./memberOptions.ts"
+import { makeTransactionalProducer } from "./inProcessTransactions.ts"
+import { validateMemberOptions, wrongOffset } from "./memberOptions.ts"
 
 const memberOf = (
   state: BrokerState,
@@ -53,11 +54,9 @@ const commit = (
     )
   if (group.preparing !== undefined && member.rejoined)
     return Effect.fail(makeError("commit", "StaleMember", `group "${group.id}" is rebalancing`, true))
-  for (const { topic, partition, offset } of commits) {
-    if (!Number.isSafeInteger(offset) || offset < 0)
-      return Effect.fail(
-        makeError("commit", "InvalidRequest", `offset is ${offset}; allowed: a safe integer from 0`)
-      )
+  const wrong = wrongOffset("commit", brokers, commits)
+  if (wrong !== undefined) return Effect.fail(wrong)
+  for (const { topic, partition } of commits) {
     if (!member.assigned.has(partitionKey({ topic, partition })))
       return Effect.fail(
         makeError(
@@ -130,6 +129,7 @@ export const makeClient = (state: BrokerState, clientId: string): KafkaClient["S
       state.takeFault("produce"),
       Effect.suspend(() => state.append(records))
     ),
+  transactionalProducer: (options) => makeTransactionalProducer(state, options),
   committed: (groupId, partitions) =>
     Effect.map(state.takeFault("committed"), () => {
       const committed = state.groups.get(groupId)?.committed
@@ -146,7 +146,7 @@ export const makeClient = (state: BrokerState, clientId: string): KafkaClient["S
         topic,
         partition,
         low: logs[index]!.low,
-        high: logs[index]!.high
+        high: logs[index]!.lastStable
       }))
     }),
   createTopics: (topics) =>

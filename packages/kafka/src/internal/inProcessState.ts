@@ -10,6 +10,7 @@ import {
   partitionKey
 } from "./inProcessGroup.ts"
 import { PartitionLog } from "./inProcessLog.ts"
+import { Transactions } from "./inProcessTransactions.ts"
 import { partitionOf } from "./murmur2.ts"
 
 /** What stands for addresses in errors. */
@@ -49,6 +50,7 @@ export class BrokerState {
   readonly groups = new Map<string, Group>()
   /** Every member that a client still runs, also those that their groups have dropped. */
   readonly members = new Map<string, { readonly group: Group; readonly member: Member }>()
+  readonly transactions = new Transactions(this)
   readonly faults = new Map<string, Array<KafkaError>>()
   readonly clock: Clock.Clock
   readonly scope: Scope.Scope
@@ -291,7 +293,8 @@ export class BrokerState {
 
   // --- records
 
-  append(records: ReadonlyArray<ProducerRecord>): Effect.Effect<void, KafkaError> {
+  /** All of them or none. Those of a transaction are read when it is committed. */
+  append(records: ReadonlyArray<ProducerRecord>, transaction?: object): Effect.Effect<void, KafkaError> {
     const targets: Array<{ readonly log: PartitionLog; readonly record: Omit<KafkaRecord, "offset"> }> = []
     for (const record of records) {
       const partition = this.partitionFor(record)
@@ -314,7 +317,7 @@ export class BrokerState {
       }
       targets.push({ log, record: stored })
     }
-    for (const { log, record } of targets) log.append(record)
+    for (const { log, record } of targets) log.append(record, transaction)
     this.wakeMembers()
     return Effect.void
   }

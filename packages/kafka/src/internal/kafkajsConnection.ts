@@ -21,11 +21,17 @@ export interface Connection {
    * refuses new ones.
    */
   readonly makeMemberKafka: (groupId: string) => Effect.Effect<MemberKafka, KafkaError>
+  /** A kafkajs client for one transactional producer. */
+  readonly makeProducerKafka: () => EndableKafka
 }
 
-export interface MemberKafka {
+/** A kafkajs client whose connections can be ended at once, after which it makes no more. */
+export interface EndableKafka {
   readonly kafka: Kafka
   readonly destroySockets: () => void
+}
+
+export interface MemberKafka extends EndableKafka {
   /** The member is gone. */
   readonly release: () => void
 }

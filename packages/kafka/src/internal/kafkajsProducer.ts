@@ -1,11 +1,12 @@
 import { Effect, type Scope, Semaphore } from "effect"
-import kafkajs, { type Message, type Producer } from "kafkajs"
+import kafkajs, { type Message, type Producer, type ProducerBatch } from "kafkajs"
 import type { ProducerRecord } from "../KafkaClient.ts"
 import type { KafkaError } from "../KafkaErrors.ts"
-import type { AdminOperations } from "./kafkajsAdmin.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
-import { makePartitionCheck, toRequests } from "./produceRequests.ts"
+import { type PartitionCheck, toRequests } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
+
+const operation = "produce"
 
 const toMessage = (record: ProducerRecord): Message => ({
   key: record.key ?? null,
@@ -25,20 +26,37 @@ const toTopicMessages = (records: ReadonlyArray<ProducerRecord>) => {
   return [...byTopic].map(([topic, messages]) => ({ topic, messages }))
 }
 
+/** Sends the records in as many requests as they need, one after the other. */
+export const sendAll = Effect.fnUntraced(function* (
+  { brokers }: Connection,
+  { forget }: PartitionCheck,
+  records: ReadonlyArray<ProducerRecord>,
+  send: (batch: ProducerBatch) => Promise<unknown>
+) {
+  for (const request of toRequests(records)) {
+    const topicMessages = toTopicMessages(request)
+    const topics = topicMessages.map(({ topic }) => topic)
+    yield* call(() => send({ acks: -1, topicMessages }), { operation, brokers, topics }).pipe(
+      Effect.tapError((error) =>
+        Effect.sync(() => {
+          if (error.reason === "UnknownTopic") forget(topics)
+        })
+      )
+    )
+  }
+})
+
 /** Produces with one kafkajs producer, connected on first use. */
 export const makeProduce = Effect.fnUntraced(function* (
   connection: Connection,
-  admin: AdminOperations
+  partitionCheck: PartitionCheck
 ): Effect.fn.Return<
   (records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>,
   never,
   Scope.Scope
 > {
   const { brokers } = connection
-  const operation = "produce"
   const connecting = yield* Semaphore.make(1)
-  // kafkajs would try an unknown topic for 10 s, and silently lose a record for a partition that does not exist.
-  const { check, forget } = makePartitionCheck(brokers, admin.partitionCounts)
   let connected: Producer | undefined
 
   yield* Effect.addFinalizer(() => {
@@ -71,18 +89,8 @@ export const makeProduce = Effect.fnUntraced(function* (
 
   return Effect.fnUntraced(function* (records) {
     if (records.length === 0) return
-    yield* check(records)
+    yield* partitionCheck.check(records)
     const producer = yield* connect
-    for (const request of toRequests(records)) {
-      const topicMessages = toTopicMessages(request)
-      const topics = topicMessages.map(({ topic }) => topic)
-      yield* call(() => producer.sendBatch({ acks: -1, topicMessages }), { operation, brokers, topics }).pipe(
-        Effect.tapError((error) =>
-          Effect.sync(() => {
-            if (error.reason === "UnknownTopic") forget(topics)
-          })
-        )
-      )
-    }
+    yield* sendAll(connection, partitionCheck, records, (batch) => producer.sendBatch(batch))
   })
 })

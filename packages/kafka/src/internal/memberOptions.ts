@@ -1,4 +1,4 @@
-import type { MemberOptions } from "../KafkaClient.ts"
+import type { MemberOptions, TransactionOptions } from "../KafkaClient.ts"
 import { KafkaError } from "../KafkaErrors.ts"
 
 const durations = [
@@ -51,4 +51,31 @@ export const validateMemberOptions = (
       "less than sessionTimeoutMillis"
     )
   return undefined
+}
+
+/** The longest time that a timer of Node and a field of the protocol hold. */
+const mostMillis = 2_147_483_647
+
+/** What is wrong with the options of a transactional producer, if anything. */
+export const validateTransactionOptions = (
+  brokers: ReadonlyArray<string>,
+  { timeoutMillis, transactionalId }: TransactionOptions
+): KafkaError | undefined => {
+  const invalid = (field: string, value: unknown, allowed: string): KafkaError =>
+    invalidRequest("initTransactions", brokers, field, value, allowed)
+  if (transactionalId === "") return invalid("transactionalId", transactionalId, "a text that is not empty")
+  if (!(Number.isSafeInteger(timeoutMillis) && timeoutMillis > 0 && timeoutMillis <= mostMillis))
+    return invalid("timeoutMillis", timeoutMillis, `a whole number of milliseconds from 1 to ${mostMillis}`)
+  return undefined
+}
+
+/** The first offset that can't be committed. */
+export const wrongOffset = (
+  operation: string,
+  brokers: ReadonlyArray<string>,
+  commits: ReadonlyArray<{ readonly offset: number }>
+): KafkaError | undefined => {
+  const wrong = commits.find(({ offset }) => !Number.isSafeInteger(offset) || offset < 0)
+  if (wrong === undefined) return undefined
+  return invalidRequest(operation, brokers, "offset", wrong.offset, "a safe integer from 0")
 }

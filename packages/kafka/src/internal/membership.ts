@@ -1,7 +1,7 @@
 import { Deferred, Effect, type Scope } from "effect"
 import type { GroupMember, MemberEnd, MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient.ts"
 import { KafkaError, type KafkaErrorReason } from "../KafkaErrors.ts"
-import { validateMemberOptions } from "./memberOptions.ts"
+import { validateMemberOptions, wrongOffset } from "./memberOptions.ts"
 import type { ErrorContext } from "./protocolErrors.ts"
 import { delayMillisAfter, type RetryBounds, settling, withRetry } from "./retrying.ts"
 
@@ -191,18 +191,8 @@ class Membership {
       const out = () =>
         this.error("StaleMember", "commit", `the member is out of group "${this.options.groupId}"`, true)
       if (session === undefined || !session.isIn()) return Effect.fail(out())
-      const wrong = commits.find(
-        (candidate) => !Number.isSafeInteger(candidate.offset) || candidate.offset < 0
-      )
-      if (wrong !== undefined)
-        return Effect.fail(
-          this.error(
-            "InvalidRequest",
-            "commit",
-            `offset is ${wrong.offset}; allowed: a safe integer from 0`,
-            false
-          )
-        )
+      const wrong = wrongOffset("commit", this.driver.brokers, commits)
+      if (wrong !== undefined) return Effect.fail(wrong)
       // Brokers take a member's commit for any partition, under the group's present generation.
       const foreign = commits.find((candidate) => !session.isAssigned(candidate))
       if (foreign !== undefined) {

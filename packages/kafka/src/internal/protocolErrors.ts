@@ -27,6 +27,16 @@ const reasons: Readonly<Record<string, KafkaErrorReason>> = {
   FENCED_LEADER_EPOCH: "PartitionNotReady",
   UNKNOWN_LEADER_EPOCH: "PartitionNotReady",
   OFFSET_NOT_AVAILABLE: "PartitionNotReady",
+  INVALID_PRODUCER_EPOCH: "Fenced",
+  PRODUCER_FENCED: "Fenced",
+  INVALID_PRODUCER_ID_MAPPING: "Fenced",
+  INVALID_TXN_STATE: "Fenced",
+  OUT_OF_ORDER_SEQUENCE_NUMBER: "Fenced",
+  UNKNOWN_PRODUCER_ID: "Fenced",
+  TRANSACTION_ABORTABLE: "Fenced",
+  CONCURRENT_TRANSACTIONS: "TransactionPending",
+  TRANSACTION_COORDINATOR_FENCED: "CoordinatorNotReady",
+  INVALID_TRANSACTION_TIMEOUT: "InvalidRequest",
   MESSAGE_TOO_LARGE: "RecordTooLarge",
   RECORD_LIST_TOO_LARGE: "RecordTooLarge",
   OFFSET_OUT_OF_RANGE: "OffsetOutOfRange",
@@ -58,7 +68,8 @@ const passing: ReadonlySet<KafkaErrorReason> = new Set([
   "RequestTimedOut",
   "StaleMember",
   "CoordinatorNotReady",
-  "PartitionNotReady"
+  "PartitionNotReady",
+  "TransactionPending"
 ])
 
 /** What was done, where, and on what, for the sentences in an error. */

@@ -18,6 +18,7 @@ export const delayMillisAfter = (retry: RetryBounds, attempt: number): number =>
 export const settling: ReadonlySet<KafkaErrorReason> = new Set([
   "CoordinatorNotReady",
   "PartitionNotReady",
+  "TransactionPending",
   "UnknownTopic"
 ])
 
