@@ -74,6 +74,7 @@ export const runTidemark = (job: Job, tell: Tell) =>
     owner: job.name,
     order: "none",
     concurrency: job.concurrency,
+    maxUnmarked: 2 * job.concurrency,
     sessionTimeout: job.sessionTimeoutMillis,
     lease: job.sessionTimeoutMillis,
     identify: (record) => record.key?.toString(),

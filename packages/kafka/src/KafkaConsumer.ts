@@ -53,6 +53,12 @@ export interface ConsumerOptions<E, R> {
   readonly order?: Order
   /** How many records are at work at once, over all partitions; 16 by default. */
   readonly concurrency?: number
+  /**
+   * How many records may have taken effect, or be taking it, that the store does not have as completed: as many run
+   * again at most when this process is killed. At this bound nothing starts until the store has answered; one that is
+   * less than `concurrency` bounds that, too. Default: `concurrency` + 1,000.
+   */
+  readonly maxUnmarked?: number
   /** Names the cluster in the streams' names; needed only where one store serves equal groups on several clusters. */
   readonly cluster?: string
   /** A label for people, in listings of claims. Default: host and process id. */
@@ -108,6 +114,8 @@ export interface ConsumerStatus {
   readonly partitions: ReadonlyArray<PartitionStatus>
   /** Records at work, over all partitions. */
   readonly running: number
+  /** Records whose handlers have ended well, and that are not completed in the store yet. */
+  readonly unmarked: number
 }
 
 /** A consumer, not yet started. */
@@ -122,7 +130,12 @@ export interface KafkaConsumer<E, R> {
   readonly status: Effect.Effect<ConsumerStatus>
 }
 
-const notStarted = (): ConsumerStatus => ({ counters: makeCounters(), partitions: [], running: 0 })
+const notStarted = (): ConsumerStatus => ({
+  counters: makeCounters(),
+  partitions: [],
+  running: 0,
+  unmarked: 0
+})
 
 /**
  * A consumer with a handle on what it does.

@@ -260,40 +260,6 @@ describe("KafkaConsumer, as a layer", () => {
     }))
 })
 
-describe("KafkaConsumer, an id whose claim is answered after its lease", () => {
-  test("is claimed anew before its record begins", () =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const keys = yield* IdempotencyStore
-      const ledger = new Ledger()
-      let claims = 0
-      let begun = 0
-      yield* client.produce([message(0, "one")])
-      const consumer = yield* Effect.provideService(
-        start({
-          ...unhurried,
-          identify,
-          handler: (record) => {
-            begun++
-            return work(ledger, () => 10)(record)
-          }
-        }),
-        IdempotencyStore,
-        {
-          ...keys,
-          // a lease lasts 10 s
-          claim: (...args) =>
-            Effect.tap(keys.claim(...args), () => (claims++ === 0 ? Effect.sleep(11_000) : Effect.void))
-        }
-      )
-      yield* settled("owned", () => owns(consumer, 2))
-      yield* pass(15)
-      yield* settled("done", () => isDone(consumer, 2))
-      expect({ begun, done: ledger.count }).toEqual({ begun: 1, done: 1 })
-      expect(consumer.status().counters.keyLeaseLosses).toBe(0)
-    }))
-})
-
 describe("KafkaConsumer, an id that was given back and claimed anew", () => {
   const history = (
     spoil: (keys: IdempotencyStore["Service"]) => Partial<IdempotencyStore["Service"]>

@@ -2,7 +2,7 @@ import { OffsetRanges } from "@tidemark/core"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { Order } from "../src/internal/consumer/Lanes.ts"
-import { type Gate, PartitionState, type Settlement } from "../src/internal/consumer/PartitionState.ts"
+import { type Finished, type Gate, join, PartitionState } from "../src/internal/consumer/PartitionState.ts"
 import type { KafkaRecord, RecordBatch } from "../src/KafkaClient.ts"
 
 const record = (offset: number, key?: string): KafkaRecord => ({
@@ -47,9 +47,11 @@ const takeAll = (state: PartitionState): Array<readonly [tile: number, offset: n
 }
 
 const settle = (state: PartitionState): string => {
-  const settlement = state.takeFinished()
-  if (settlement !== undefined) state.markCompleted(settlement)
-  return String(settlement?.ranges ?? "")
+  const finished = state.takeFinished()
+  if (finished === undefined) return ""
+  const { ranges } = state.settlementOf(finished)
+  state.markCompleted(finished)
+  return String(ranges)
 }
 
 describe("PartitionState", () => {
@@ -236,7 +238,8 @@ class Run {
   readonly begun: Array<number> = []
   readonly running = new Map<number, number>()
   readonly ended = new Set<number>()
-  readonly open: Array<Settlement> = []
+  readonly open: Array<Finished> = []
+  handled = 0
   completed = OffsetRanges.empty
   end = 0
   below = 0
@@ -309,13 +312,16 @@ class Run {
   }
 
   settle(): void {
-    const settlement = this.state.takeFinished()
-    if (settlement !== undefined) this.open.push(settlement)
+    const finished = this.state.takeFinished()
+    if (finished !== undefined) this.open.push(finished)
   }
 
+  /** The store has one of them, or two that went together. */
   answer(at: number): void {
-    const [settlement] = this.open.splice(at % Math.max(1, this.open.length), 1)
-    if (settlement === undefined) return
+    const [first, second] = this.open.splice(at % Math.max(1, this.open.length), 1 + (at % 2))
+    if (first === undefined) return
+    const settlement = this.state.settlementOf(second === undefined ? first : join(second, first))
+    this.handled += settlement.handled
     expect(OffsetRanges.overlaps(this.completed, settlement.ranges)).toBe(false)
     this.completed = OffsetRanges.union(this.completed, settlement.ranges)
     this.state.markCompleted(settlement)
@@ -366,6 +372,7 @@ describe("PartitionState, however records come, start and end", () => {
         const expected = run.records.filter((offset) => !OffsetRanges.contains(before, offset))
         expect(run.begun.toSorted((one, other) => one - other)).toEqual(expected)
         const { state } = run
+        expect(run.handled).toBe(expected.length)
         expect(state.watermark).toBe(run.end)
         expect([state.inFlight, state.inFlightBytes, state.unfinished, state.span]).toEqual([0, 0, 0, 0])
       }),

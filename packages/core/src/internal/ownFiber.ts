@@ -20,11 +20,19 @@ interface Inside {
   readonly _children?: ReadonlySet<Fiber.Fiber<unknown, unknown>>
 }
 
-/** Interrupts a fiber now if it rests where it may be interrupted, else as soon as it does. */
-export const interruptAtRest = (fiber: Fiber.Fiber<unknown, unknown>): void => {
+/**
+ * Interrupts a fiber now if it rests where it may be interrupted, else as soon as it does; so that work which can't be
+ * interrupted now, and ends well, is not said to have been interrupted.
+ *
+ * @param isWanted - asked before it is interrupted: by then the fiber may be at something else. Default: always.
+ */
+export const interruptAtRest = (
+  fiber: Fiber.Fiber<unknown, unknown>,
+  isWanted: () => boolean = () => true
+): void => {
   const inside = fiber as Inside
-  if (fiber.pollUnsafe() !== undefined) return
-  const again = () => interruptAtRest(fiber)
+  if (fiber.pollUnsafe() !== undefined || !isWanted()) return
+  const again = () => interruptAtRest(fiber, isWanted)
   const ending = endingChild(inside)
   if (inside.interruptible === false) whenInterruptible(inside, again)
   else if (inside._running === true) queueMicrotask(again)

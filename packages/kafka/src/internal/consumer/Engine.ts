@@ -94,6 +94,7 @@ export class Engine<E, R> {
     const fail = (cause: Cause.Cause<E | ConsumerFailure>): void => this.fail(cause)
     this.workers = new Workers({
       concurrency: settings.concurrency,
+      maxUnmarked: settings.maxUnmarked,
       handler: settings.handler,
       context,
       dispatcher,
@@ -112,6 +113,7 @@ export class Engine<E, R> {
       initialPartitions: (topic) => this.initialCounts.get(topic) ?? 0,
       isOurs: (partition) => this.isOurs(partition),
       activate: (partition, spread) => this.workers.activate(partition, spread),
+      addUnmarked: (records) => this.workers.addUnmarked(records),
       revoke: (partition, tile) => this.workers.revoke(partition, tile),
       // a partition that was taken away and given back has an owner of its own by now
       pause: (partition) => {
@@ -365,7 +367,8 @@ export class Engine<E, R> {
     return {
       counters: { ...this.counters },
       partitions: [...this.partitions.values()].map((partition) => partition.status()),
-      running: this.workers.busy
+      running: this.workers.busy,
+      unmarked: this.workers.unmarked
     }
   }
 }

@@ -8,7 +8,6 @@ import {
   Key,
   type OffsetClaimRef,
   OffsetRanges,
-  Patience,
   type StoreError
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type Fiber } from "effect"
@@ -19,6 +18,8 @@ import { type Acquired, acquire, giveBackWithin, type Reading } from "./acquire.
 import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
+import { nameOf } from "./patiently.ts"
+import { Settling } from "./Settling.ts"
 
 /** How long handlers that were interrupted may take to end, before their partition is left to its lease. */
 const interruptPatienceMillis = 1_000
@@ -48,8 +49,7 @@ export class Partition implements TopicPartition {
   private unwanted = false
   /** Whether it is closed, and what can be given back has been. */
   private letGo = false
-  private settling = false
-  private settleFailed = false
+  private settling: Settling | undefined
   private paused = false
   private highWatermark: number | undefined
   private committed: number | undefined
@@ -66,8 +66,13 @@ export class Partition implements TopicPartition {
     this.state = new PartitionState(0, OffsetRanges.empty, order)
   }
 
+  /** When our lease ends, on the monotonic clock. */
+  get deadline(): number {
+    return this.lease?.deadline ?? 0
+  }
+
   toString(): string {
-    return `partition ${this.partition} of topic "${this.topic}"`
+    return nameOf(this)
   }
 
   // --- getting it
@@ -109,6 +114,7 @@ export class Partition implements TopicPartition {
       index: -1
     }
     offsets.leases.hold(this.lease)
+    this.settling = new Settling(this.environment, this, ref, keys)
     this.phase = this.unwanted ? "draining" : "owned"
     this.read()
   }
@@ -151,7 +157,7 @@ export class Partition implements TopicPartition {
     const { alreadyCompleted, redelivered } = state.receive(batch)
     counters.redelivered += redelivered
     counters.duplicatesByPosition += alreadyCompleted
-    if (state.hasFinished) this.settleSoon()
+    if (state.hasFinished) this.settling?.soon()
     if (this.keys !== undefined) this.keys.admit()
     else this.environment.activate(this, true)
     this.pauseAtBound()
@@ -192,7 +198,7 @@ export class Partition implements TopicPartition {
   finish(tile: number): void {
     this.state.finish(tile)
     this.environment.counters.processed++
-    if (!this.settling) this.settleSoon()
+    this.settling?.add(1)
     if (this.waiters.size > 0) this.tellWaiters()
     if (this.phase === "closed") return
     if (!this.active) this.environment.activate(this, false)
@@ -233,24 +239,17 @@ export class Partition implements TopicPartition {
 
   // --- settling
 
-  /** Brings what has finished to the store: soon, so that what finishes in the same turn goes along. */
-  settleSoon(): void {
-    if (this.settling || this.settleFailed) return
-    this.settling = true
-    this.environment.dispatcher.scheduleTask(() => {
-      const fiber = this.environment.fork(this.settleAll)
-      fiber.addObserver((exit) => {
-        this.settling = false
-        if (Exit.isFailure(exit)) this.onSettleFailed(exit.cause)
-        else if (this.state.hasFinished) this.settleSoon()
-        this.tellWaiters()
-      })
-    }, 0)
+  onSettled(settlement: Settlement): void {
+    if (this.phase === "closed") return
+    this.state.markCompleted(settlement)
+    if (this.paused) this.resumeBelowBound()
   }
 
-  /** The store did not take what has finished, for as long as our lease lasted. */
-  private onSettleFailed(cause: Cause.Cause<StoreError | InvalidInput>): void {
-    this.settleFailed = true
+  onTaken(ranges: OffsetRanges.OffsetRanges): void {
+    this.lose(`another owner holds ${ranges}`)
+  }
+
+  onSettleFailed(cause: Cause.Cause<StoreError | InvalidInput>): void {
     const { fail, fork, isOurs } = this.environment
     if (this.phase === "closed") {
       fork(
@@ -267,32 +266,13 @@ export class Partition implements TopicPartition {
     else fail(cause)
   }
 
-  private readonly settleAll: Effect.Effect<void, StoreError | InvalidInput> = Effect.suspend(() => {
-    const settlement = this.state.takeFinished()
-    return settlement === undefined
-      ? Effect.void
-      : Effect.flatMap(this.settle(settlement), () => this.settleAll)
-  })
+  onIdle(): void {
+    this.tellWaiters()
+  }
 
-  private settle(settlement: Settlement): Effect.Effect<void, StoreError | InvalidInput> {
-    const { counters, offsets } = this.environment
-    const deadline = () => this.lease?.deadline ?? 0
-    const completeOffsets = Effect.map(
-      Patience.retryUntil(() => offsets.complete(this.ref as OffsetClaimRef, settlement.ranges), deadline),
-      (answer) => {
-        counters.completes++
-        if (!OffsetRanges.isEmpty(answer.leaseLost)) {
-          this.lose(`another owner holds ${answer.leaseLost}`)
-          return
-        }
-        if (this.phase === "closed") return
-        this.state.markCompleted(settlement)
-        if (this.paused) this.resumeBelowBound()
-      }
-    )
-    return this.keys === undefined
-      ? completeOffsets
-      : Effect.andThen(this.keys.complete(settlement, deadline), completeOffsets)
+  /** An id of a record has turned out to be completed: the record needs no handler. */
+  settleSoon(): void {
+    this.settling?.soon()
   }
 
   /** What is to be committed, if that has changed; `done` says that Kafka has it. */
@@ -335,7 +315,7 @@ export class Partition implements TopicPartition {
   }
 
   /** Whether what has finished is in the store, or can't be brought there. */
-  private readonly isSettled = (): boolean => !this.settling
+  private readonly isSettled = (): boolean => this.settling?.isIdle !== false
 
   private readonly isIdle = (): boolean => this.state.running === 0
 

@@ -24,7 +24,8 @@ import type { KafkaRecord } from "../../KafkaClient.ts"
 import type { RecordClaim } from "../../KafkaConsumer.ts"
 import type { Environment } from "./environment.ts"
 import type { Partition } from "./Partition.ts"
-import type { Settlement } from "./PartitionState.ts"
+import type { Finished } from "./PartitionState.ts"
+import { patiently } from "./patiently.ts"
 
 /** How many records of a lane are claimed together when their turn comes after a wait. */
 const claimedTogether = 500
@@ -346,10 +347,7 @@ export class PartitionKeys {
       const deadline = Patience.monotonicMillis(clock) + leaseMillis
       const claim = store.claim(namespace, items, { claimId: ref.claimId, owner, leaseMillis })
       const claimed = Effect.map(
-        Patience.retryUntil(
-          () => claim,
-          () => deadline
-        ),
+        patiently(this.environment, "claim", `ids of ${this.partition} could not be claimed`, claim),
         (answers) => {
           if (this.closed) return false
           let grant: Grant | undefined
@@ -453,7 +451,7 @@ export class PartitionKeys {
 
   /** Completes the ids of what has finished: before the offsets, so that a crash between the two repeats nothing. */
   complete(
-    { runs }: Settlement,
+    { runs }: Finished,
     partitionDeadline: () => number
   ): Effect.Effect<void, StoreError | InvalidInput> {
     const byGrant = new Map<Grant, Array<Entry>>()
@@ -474,8 +472,13 @@ export class PartitionKeys {
       ([grant, entries]) => {
         const items = entries.map(({ id }) => ({ key: id }))
         return Effect.map(
-          Patience.retryUntil(
-            () => store.complete(grant.ref, items, { retentionMillis: settings.retentionMillis }),
+          patiently(
+            this.environment,
+            "complete",
+            `${this.partition} has records that took effect, and their ids could not be completed`,
+            Effect.suspend(() =>
+              store.complete(grant.ref, items, { retentionMillis: settings.retentionMillis })
+            ),
             () => Math.min(partitionDeadline(), grant.lease.deadline)
           ),
           (answers) => {

@@ -37,9 +37,15 @@ export interface Receipt {
 }
 
 /** Finished tiles on their way to the store. */
-export interface Settlement {
+export interface Finished {
   /** Pairs `[first, end)` of tile numbers, ascending, not touching. */
   readonly runs: ReadonlyArray<number>
+  /** How many of them a handler has processed. */
+  readonly handled: number
+}
+
+/** Finished tiles, and the offsets that they are. */
+export interface Settlement extends Finished {
   readonly ranges: OffsetRanges.OffsetRanges
 }
 
@@ -75,6 +81,8 @@ export class PartitionState {
   private tail = 0
   /** Pairs `[first, end)` of tiles that have finished and were not handed to the store yet. */
   private finishedRuns: Array<number> = []
+  /** How many of these a handler has processed. */
+  private handled = 0
 
   /**
    * @param position - where to begin: the lowest offset that is not completed.
@@ -191,7 +199,10 @@ export class PartitionState {
     const slot = tile & (this.capacity - 1)
     const record = this.records[slot]
     if (record === undefined) return
-    if (this.states[slot] === started) this.running--
+    if (this.states[slot] === started) {
+      this.running--
+      this.handled++
+    }
     this.lanes.leave(this.laneNames[slot])
     this.laneNames[slot] = undefined
     this.states[slot] = finished
@@ -226,11 +237,17 @@ export class PartitionState {
     }
   }
 
-  /** What has finished since the last time, for the store; `undefined` where nothing has. */
-  takeFinished(): Settlement | undefined {
+  /** What has finished since the last time; `undefined` where nothing has. */
+  takeFinished(): Finished | undefined {
     if (this.finishedRuns.length === 0) return undefined
-    const runs = mergeRuns(this.finishedRuns)
+    const finished = { runs: mergeRuns(this.finishedRuns), handled: this.handled }
     this.finishedRuns = []
+    this.handled = 0
+    return finished
+  }
+
+  /** What these finished tiles are to the store. */
+  settlementOf({ handled, runs }: Finished): Settlement {
     const mask = this.capacity - 1
     const flat: Array<number> = []
     for (let index = 0; index < runs.length; index += 2) {
@@ -240,11 +257,11 @@ export class PartitionState {
         this.ends[(runs[index + 1] - 1) & mask]
       )
     }
-    return { runs, ranges: OffsetRanges.fromSortedUnsafe(flat) }
+    return { runs, handled, ranges: OffsetRanges.fromSortedUnsafe(flat) }
   }
 
-  /** The store has what `takeFinished` gave. */
-  markCompleted({ runs }: Settlement): void {
+  /** The store has these tiles, which `takeFinished` gave. */
+  markCompleted({ runs }: Finished): void {
     const mask = this.capacity - 1
     for (let index = 0; index < runs.length; index += 2) {
       const end = runs[index + 1]
@@ -305,6 +322,12 @@ export class PartitionState {
     this.laneNames = laneNames
   }
 }
+
+/** Both, as one. */
+export const join = (left: Finished, right: Finished): Finished => ({
+  runs: mergeRuns([...left.runs, ...right.runs]),
+  handled: left.handled + right.handled
+})
 
 /** Runs of tiles in the order in which they finished, as ascending runs that don't touch. */
 const mergeRuns = (runs: Array<number>): ReadonlyArray<number> => {

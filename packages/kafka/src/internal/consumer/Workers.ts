@@ -6,6 +6,7 @@
  * Waking is synchronous: `spread` runs a worker until its handler waits, then the next worker, so that there are
  * never more awake than there is work for.
  */
+import { interruptAtRest } from "@tidemark/core"
 import { Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "effect"
 import type { KafkaRecord } from "../../KafkaClient.ts"
 import type { Partition } from "./Partition.ts"
@@ -13,17 +14,6 @@ import type { Handler } from "./settings.ts"
 
 /** How many records start in one turn of the event loop, so that heartbeats and fetches get theirs. */
 const recordsPerTurn = 1_000
-
-/** The shortest and the longest time until a handler is looked at again that can't be interrupted now. */
-const shortestLookMillis = 5
-const longestLookMillis = 100
-
-/**
- * Whether an interruption would reach the fiber now. Effect has no public word for it; a fiber that does not tell
- * counts as interruptible.
- */
-const isInterruptible = (fiber: Fiber.Fiber<unknown, unknown>): boolean =>
-  !("interruptible" in fiber && fiber.interruptible === false)
 
 /** What one worker is at. */
 export interface Worker {
@@ -38,6 +28,8 @@ export interface Worker {
 
 export interface WorkersOptions<E, R> {
   readonly concurrency: number
+  /** How many records may at most be at work, or processed and not completed in the store. */
+  readonly maxUnmarked: number
   readonly handler: Handler<E, R>
   readonly context: Context.Context<R>
   readonly dispatcher: Scheduler.SchedulerDispatcher
@@ -52,6 +44,8 @@ export class Workers<E, R> {
   private readonly idle: Array<Worker> = []
   /** The partitions that may have a record to start, in turns. */
   private readonly active: Array<Partition> = []
+  /** Records processed, and not completed in the store. */
+  unmarked = 0
   private turn = 0
   private budget = recordsPerTurn
   private scheduled = false
@@ -90,8 +84,11 @@ export class Workers<E, R> {
     for (const worker of [...this.all]) {
       if (worker.partition !== partition || (tile !== undefined && worker.tile !== tile)) continue
       if (worker.revoked) continue
+      // in an uninterruptible region it is left alone, and if its record ends well, it goes on with another
+      const { fiber, tile: ofRecord } = worker
       worker.revoked = true
-      this.interrupt(worker, partition, worker.tile, shortestLookMillis)
+      if (fiber !== undefined)
+        interruptAtRest(fiber, () => worker.partition === partition && worker.tile === ofRecord)
     }
   }
 
@@ -103,21 +100,15 @@ export class Workers<E, R> {
     }
   }
 
-  /**
-   * Within an uninterruptible region a handler is left alone, and looked at again: an interruption would take effect at
-   * the region's end, where Effect drops the success of what has just ended well, and the record would run again.
-   */
-  private interrupt(worker: Worker, partition: Partition, tile: number, lookAgainMillis: number): void {
-    if (worker.partition !== partition || worker.tile !== tile || worker.fiber === undefined) return
-    if (isInterruptible(worker.fiber)) {
-      worker.fiber.interruptUnsafe()
-      return
-    }
-    this.fork(
-      Effect.map(Effect.sleep(lookAgainMillis), () =>
-        this.interrupt(worker, partition, tile, Math.min(longestLookMillis, lookAgainMillis * 2))
-      )
-    )
+  /** So many more (or fewer) records have been processed, and are not completed in the store. */
+  addUnmarked(records: number): void {
+    this.unmarked += records
+    if (records < 0 && this.active.length > 0) this.schedule()
+  }
+
+  /** Whether one more record may be at work. */
+  private get hasRoom(): boolean {
+    return this.busy + this.unmarked < this.options.maxUnmarked
   }
 
   private schedule(): void {
@@ -129,7 +120,7 @@ export class Workers<E, R> {
   private readonly spread = (): void => {
     this.scheduled = false
     this.budget = recordsPerTurn
-    while (this.active.length > 0 && this.budget > 0 && !this.stopped) {
+    while (this.active.length > 0 && this.budget > 0 && !this.stopped && this.hasRoom) {
       const worker = this.idle.pop()
       if (worker !== undefined) worker.wake?.()
       else if (this.all.size < this.options.concurrency) this.startWorker()
@@ -139,7 +130,8 @@ export class Workers<E, R> {
 
   /** Gives the worker its next record. */
   private takeFor(worker: Worker): boolean {
-    if (this.stopped) return false
+    // it counts as busy itself
+    if (this.stopped || this.busy + this.unmarked > this.options.maxUnmarked) return false
     const { active } = this
     while (active.length > 0) {
       if (this.budget === 0) {

@@ -13,7 +13,7 @@ import {
   OffsetRanges,
   Patience,
   type Protocol,
-  StoreError
+  type StoreError
 } from "@tidemark/core"
 import { Effect } from "effect"
 import { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
@@ -29,6 +29,7 @@ import {
 } from "../../PositionRules.ts"
 import type { Counters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
+import { answered, nameOf, patiently } from "./patiently.ts"
 
 /** What Kafka tells of a partition when it is assigned. */
 export interface Reading {
@@ -94,7 +95,7 @@ export const acquire = (
       const { offsets } = environment
       for (let attempt = 0; ; attempt++) {
         const progress = yield* restore(
-          patiently(environment, partition, "progress", offsets.progress(stream))
+          patiently(environment, "progress", notHad(partition), offsets.progress(stream))
         )
         const decision = yield* restore(judge(environment, partition, reading, progress))
         const wait = (until: number) =>
@@ -159,11 +160,16 @@ const claim = (
     const deadline = Patience.monotonicMillis(clock) + leaseMillis
     const wanted = OffsetRanges.openEnded(claimFrom)
     const terms = { claimId: ref.claimId, owner, leaseMillis }
-    const answer = yield* patiently(environment, partition, "claim", offsets.claim(ref.stream, wanted, terms))
+    const answer = yield* patiently(
+      environment,
+      "claim",
+      notHad(partition),
+      offsets.claim(ref.stream, wanted, terms)
+    )
     const { token } = answer
     if (token === undefined) return { _tag: "Held", until: answer.held[0]?.until ?? 0 }
     // What was read before the claim may be old by now: an operator may have rewound, another owner have begun.
-    const begun = yield* patiently(environment, partition, "progress", offsets.progress(ref.stream))
+    const begun = yield* patiently(environment, "progress", notHad(partition), offsets.progress(ref.stream))
     const moved =
       progress === undefined
         ? begun?.origin !== claimFrom
@@ -171,8 +177,8 @@ const claim = (
     if (moved) return { _tag: "BegunElsewhere" }
     const skipped = yield* patiently(
       environment,
-      partition,
       "complete",
+      notHad(partition),
       pass(environment, partition, ref, passed)
     )
     const completed = OffsetRanges.union(answer.completed, skipped)
@@ -187,44 +193,6 @@ const claim = (
     }
     const committed = commit !== undefined && epochOf(commit.metadata) === epoch ? commit.offset : undefined
     return { _tag: "Owned", acquired: { ref, token, deadline, position, completed, epoch, committed } }
-  })
-
-/** A store that does not answer for a lease's time: what it would answer then is worth nothing. */
-const answered = <A, E>(
-  { offsets, settings }: Environment,
-  partition: TopicPartition,
-  verb: string,
-  call: Effect.Effect<A, E>
-): Effect.Effect<A, E | StoreError> =>
-  Effect.timeoutOrElse(call, {
-    duration: settings.leaseMillis,
-    orElse: () =>
-      Effect.fail(
-        new StoreError({
-          store: offsets.name,
-          verb,
-          reason: "Timeout",
-          detail: `${nameOf(partition)} could not be had, there was no answer for ${settings.leaseMillis} ms, the time of a lease`,
-          retriable: true
-        })
-      )
-  })
-
-/** Asks the store again while it fails for a while, for as long as a lease lasts. */
-const patiently = <A, E extends { readonly retriable: boolean }>(
-  environment: Environment,
-  partition: TopicPartition,
-  verb: string,
-  call: Effect.Effect<A, E>
-): Effect.Effect<A, E | StoreError> =>
-  Effect.suspend(() => {
-    const { clock, settings } = environment
-    const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
-    const asked = Patience.retryUntil(
-      () => call,
-      () => giveUpAt
-    )
-    return answered(environment, partition, verb, asked)
   })
 
 /** Gives back what was claimed, and does not wait for a store without bound: what it does not take ends with its lease. */
@@ -251,7 +219,7 @@ const giveBack = (
 ): Effect.Effect<void> =>
   giveBackWithin(offsets.release(ref), `the claim on ${nameOf(partition)}`, settings.drainTimeoutMillis)
 
-const nameOf = ({ topic, partition }: TopicPartition): string => `partition ${partition} of topic "${topic}"`
+const notHad = (partition: TopicPartition): string => `${nameOf(partition)} could not be had`
 
 type Settled = Extract<Decision, { readonly _tag: "Begin" | "AdoptEpoch" }>
 
@@ -322,7 +290,7 @@ const adoptEpoch = (
       return offsets.skip(stream, OffsetRanges.make(from, position))
     })
     const again = act === "rewind" ? offsets.rewind(stream, position) : skip
-    for (let count = 0; count < epochs; count++) yield* answered(environment, partition, act, again)
+    for (let count = 0; count < epochs; count++) yield* answered(environment, act, notHad(partition), again)
     counters.adoptedEpochs++
     yield* Effect.logWarning(
       `tidemark: the store had lost an operator's act on ${nameOf(partition)}: ${act} to ${position} was done again, ` +

@@ -35,6 +35,8 @@ export interface Environment {
   readonly isOurs: (partition: Partition) => boolean
   /** The partition may have a record to start; `spread`: look for a worker. */
   readonly activate: (partition: Partition, spread: boolean) => void
+  /** So many more (or fewer) records have been processed, and are not completed in the store. */
+  readonly addUnmarked: (records: number) => void
   readonly revoke: (partition: Partition, tile?: number) => void
   readonly pause: (partition: TopicPartition) => void
   readonly resume: (partition: TopicPartition) => void

@@ -20,6 +20,7 @@ export interface Settings {
   readonly identify: ((record: KafkaRecord) => string | undefined) | undefined
   readonly order: Order
   readonly concurrency: number
+  readonly maxUnmarked: number
   readonly cluster: string | undefined
   readonly owner: string
   readonly start: "earliest" | "latest"
@@ -46,6 +47,9 @@ const defaultBounds: Bounds = {
   maxSpan: 1_000_000
 }
 
+/** How many records may be processed and not completed, beside those at work, unless it is said. */
+const unmarkedBeside = 1_000
+
 const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, true>> = {
   topics: true,
   groupId: true,
@@ -53,6 +57,7 @@ const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, tru
   identify: true,
   order: true,
   concurrency: true,
+  maxUnmarked: true,
   cluster: true,
   owner: true,
   start: true,
@@ -168,6 +173,7 @@ export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndH
       `more than 0 and at most the session timeout, ${sessionTimeoutMillis}, in milliseconds`
     )
   word("whenInFlight", options.whenInFlight, ["wait"])
+  const concurrency = count("concurrency", options.concurrency, 16, 100_000)
   return {
     topics,
     groupId,
@@ -175,7 +181,13 @@ export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndH
     handler: checkFunction("handler", options.handler),
     identify: options.identify === undefined ? undefined : checkFunction("identify", options.identify),
     order: word("order", options.order, ["key", "partition", "none"]),
-    concurrency: count("concurrency", options.concurrency, 16, 100_000),
+    concurrency,
+    maxUnmarked: count(
+      "maxUnmarked",
+      options.maxUnmarked,
+      concurrency + unmarkedBeside,
+      Number.MAX_SAFE_INTEGER
+    ),
     owner: options.owner === undefined ? `${hostname()}:${process.pid}` : text("owner", options.owner),
     start: word("start", options.start, ["earliest", "latest"]),
     whenStoreLost: word("whenStoreLost", options.whenStoreLost, ["stop", "resume"]),
