@@ -36,6 +36,8 @@ const offsetStore = (): OffsetStoreImplementation => {
       atNow((now) =>
         claims.map(({ claimId, leaseMillis, stream }) => streamOf(stream).renew(claimId, leaseMillis, now))
       ),
+    annotate: (notes) =>
+      atNow((now) => notes.map(({ claimId, note, stream }) => streamOf(stream).annotate(claimId, note, now))),
     progress: (stream) => atNow((now) => streamOf(stream).progress(now)),
     isCompleted: (stream, offset) => Effect.sync(() => streamOf(stream).isCompleted(offset)),
     rewind: (stream, to) => Effect.sync(() => streamOf(stream).rewind(to)),

@@ -36,6 +36,11 @@ export interface OffsetRenewal extends OffsetClaimRef {
   readonly leaseMillis: number
 }
 
+/** What the owner of a claim notes about its stream: 1 to 256 bytes of UTF-8, in the place of what was noted before. */
+export interface OffsetNote extends OffsetClaimRef {
+  readonly note: string
+}
+
 /** What an adapter implements. Input has been checked; streams are 1 to 1,024 bytes of UTF-8. */
 export interface OffsetStoreImplementation {
   /** For messages, metrics and logs: "memory", "redis", ... */
@@ -76,6 +81,15 @@ export interface OffsetStoreImplementation {
   readonly renew: (
     claims: ReadonlyArray<OffsetRenewal>
   ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError>
+  /**
+   * Notes something of each stream for those who own it later; `progress` gives it back. Answers item by item: `false`:
+   * the claim is lost (as `renew` has it), and nothing was changed. The note stays through `rewind` and `skip`, goes
+   * along with `copy`, and ends with `forget`.
+   *
+   * A verb of its own, and not a part of `complete`: who needs a history (a consumer its commits) writes it at intervals,
+   * of all its streams together, and so that nothing is added to what is asked for each batch.
+   */
+  readonly annotate: (notes: ReadonlyArray<OffsetNote>) => Effect.Effect<ReadonlyArray<boolean>, StoreError>
   /** `undefined` for a stream that nothing was ever claimed of. */
   readonly progress: (stream: string) => Effect.Effect<Progress | undefined, StoreError>
   /** Whether an offset is completed now. A question, never a gate. */
@@ -108,6 +122,7 @@ export interface OffsetStoreService
     | "completeOffset"
     | "release"
     | "renew"
+    | "annotate"
     | "progress"
     | "isCompleted"
     | "rewind"
@@ -145,6 +160,9 @@ export interface OffsetStoreService
   readonly renew: (
     claims: ReadonlyArray<OffsetRenewal>
   ) => Effect.Effect<ReadonlyArray<number | undefined>, StoreError | InvalidInput>
+  readonly annotate: (
+    notes: ReadonlyArray<OffsetNote>
+  ) => Effect.Effect<ReadonlyArray<boolean>, StoreError | InvalidInput>
   readonly progress: (stream: string) => Effect.Effect<Progress | undefined, StoreError | InvalidInput>
   readonly isCompleted: (stream: string, offset: number) => Effect.Effect<boolean, StoreError | InvalidInput>
   readonly rewind: (stream: string, to: number) => Effect.Effect<void, StoreError | InvalidInput>
@@ -201,6 +219,9 @@ const checkRef = (claim: OffsetClaimRef): InvalidInput | undefined =>
 
 const checkRenewal = (claim: OffsetRenewal): InvalidInput | undefined =>
   checkRef(claim) ?? Input.millis("lease", claim.leaseMillis)
+
+const checkNote = (note: OffsetNote): InvalidInput | undefined =>
+  checkRef(note) ?? Input.note("note", note.note)
 
 const claimOne = (
   implementation: OffsetStoreImplementation,
@@ -269,6 +290,8 @@ const makeService = (
           ),
         renew: (claims) =>
           Input.unless(Input.firstBad(claims, checkRenewal), () => implementation.renew(claims)),
+        annotate: (notes) =>
+          Input.unless(Input.firstBad(notes, checkNote), () => implementation.annotate(notes)),
         progress: (stream) =>
           Input.unless(Input.name("stream", stream), () => implementation.progress(stream)),
         isCompleted: (stream, offset) =>

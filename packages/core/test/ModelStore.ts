@@ -59,6 +59,10 @@ export const layer: Layer.Layer<OffsetStore | IdempotencyStore | Lock | Faults> 
           call("renew", (now) =>
             claims.map((claim) => stream(claim.stream).renew(claim.claimId, claim.leaseMillis, now))
           ),
+        annotate: (notes) =>
+          call("annotate", (now) =>
+            notes.map((note) => stream(note.stream).annotate(note.claimId, note.note, now))
+          ),
         progress: (name) => call("progress", (now) => stream(name).progress(now)),
         isCompleted: (name, offset) => call("isCompleted", () => stream(name).isCompleted(offset)),
         rewind: (name, to) => call("rewind", () => stream(name).rewind(to)),

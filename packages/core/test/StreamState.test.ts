@@ -41,6 +41,7 @@ type Command =
   | { readonly verb: "completeOffset"; readonly id: string; readonly offset: number }
   | { readonly verb: "release"; readonly id: string; readonly offsets: ReadonlyArray<number> | undefined }
   | { readonly verb: "renew"; readonly id: string; readonly lease: number }
+  | { readonly verb: "annotate"; readonly id: string; readonly note: string }
   | { readonly verb: "rewind"; readonly to: number }
   | { readonly verb: "skip"; readonly offsets: ReadonlyArray<number> }
   | { readonly verb: "wait"; readonly millis: number }
@@ -72,6 +73,14 @@ const command: fc.Arbitrary<Command> = fc.oneof(
     })
   },
   { weight: 2, arbitrary: fc.record({ verb: fc.constant("renew" as const), id: claimId, lease }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      verb: fc.constant("annotate" as const),
+      id: claimId,
+      note: fc.constantFrom("one", "two", "three")
+    })
+  },
   {
     weight: 1,
     arbitrary: fc.record({ verb: fc.constant("rewind" as const), to: fc.integer({ min: 0, max: tail - 1 }) })
@@ -128,6 +137,8 @@ const done = (state: Protocol.StreamState, way: Way, command: Command, now: numb
       return state.release(command.id, command.offsets && toRanges(command.offsets))
     case "renew":
       return state.renew(command.id, command.lease, now)
+    case "annotate":
+      return state.annotate(command.id, command.note, now)
     case "rewind":
       return state.rewind(command.to)
     case "skip":
@@ -196,6 +207,9 @@ const step = (real: Protocol.StreamState, model: NaiveStream, command: Command, 
     case "renew":
       expect(real.renew(command.id, command.lease, now)).toBe(model.renew(command.id, command.lease, now))
       return
+    case "annotate":
+      expect(real.annotate(command.id, command.note, now)).toBe(model.annotate(command.id, command.note, now))
+      return
     case "rewind":
       model.rewind(command.to)
       real.rewind(command.to)
@@ -218,6 +232,7 @@ const compareState = (real: Protocol.StreamState, model: NaiveStream, now: numbe
   expect(progress.watermark).toBe(model.watermark())
   expect(progress.epoch).toBe(model.epoch)
   expect(progress.lastToken).toBe(model.lastToken)
+  expect(progress.note).toBe(model.note)
   const live = new Set<number>()
   for (const claim of progress.claims) {
     for (const offset of toOffsets(claim.ranges)) {

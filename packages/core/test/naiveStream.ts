@@ -27,6 +27,7 @@ export class NaiveStream {
   epoch = 0
   lastToken = 0
   origin: number | undefined
+  note: string | undefined
 
   claim(
     id: string,
@@ -94,6 +95,12 @@ export class NaiveStream {
     if (claim === undefined) return undefined
     claim.until = Math.max(claim.until, now + leaseMillis)
     return claim.until
+  }
+
+  annotate(id: string, note: string, now: number): boolean {
+    const isKnown = this.known(id, now) !== undefined
+    if (isKnown) this.note = note
+    return isKnown
   }
 
   rewind(to: number): void {

@@ -133,6 +133,13 @@ const offsetStore = (core: MemoryCore, wakeups: Wakeups) =>
           core.stream(stream)?.renew(claimId, leaseMillis, now)
         )
       }),
+    annotate: (notes) =>
+      Effect.withFiberSucceed((caller) => {
+        const now = timeOf(caller)
+        return notes.map(
+          ({ stream, claimId, note }) => core.stream(stream)?.annotate(claimId, note, now) ?? false
+        )
+      }),
     progress: (stream) => Effect.withFiberSucceed((caller) => core.stream(stream)?.progress(timeOf(caller))),
     isCompleted: (stream, offset) => Effect.sync(() => core.stream(stream)?.isCompleted(offset) ?? false),
     rewind: (stream, to) =>

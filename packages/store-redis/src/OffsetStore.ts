@@ -171,6 +171,16 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
           ),
           (untils) => untils.map((until) => (until === 0 ? undefined : (until as number)))
         ),
+      annotate: (notes) =>
+        Effect.forEach(
+          notes,
+          ({ stream, claimId, note }) =>
+            Effect.map(
+              write("annotate", offsetScripts.annotate, stream, claimId, note),
+              (noted) => noted === 1
+            ),
+          { concurrency: "unbounded" }
+        ),
       progress: (stream) => Effect.map(read("progress", stream), readProgress),
       isCompleted: (stream, offset) => isCompleted(connection, keysOf(stream)[0], offset),
       rewind: (stream, to) => Effect.asVoid(write("rewind", offsetScripts.rewind, stream, String(to))),

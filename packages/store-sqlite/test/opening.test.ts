@@ -6,7 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { IdempotencyStore, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import { ConfigProvider, Effect, Layer } from "effect"
-import { applicationId, migrate, standing } from "../src/internal/schema.ts"
+import { applicationId, migrate, migrations, standing } from "../src/internal/schema.ts"
 import { canMount, mountMemory, temporaryFolder } from "./files.ts"
 
 const terms = (claimId: string) => ({ claimId, owner: claimId, leaseMillis: 30_000 })
@@ -64,7 +64,7 @@ describe("opening", () => {
     {
       name: "a newer tidemark's",
       reason: "WrongVersion",
-      sql: `PRAGMA application_id = ${applicationId}; PRAGMA user_version = 2`
+      sql: `PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${migrations.length + 1}`
     },
     {
       name: "another program's",

@@ -163,6 +163,7 @@ export const faultyOffsetStore = (
           ranges && store.release(claim, partOf(ranges))
         ),
       renew: (claims) => call("renew", unchecked(store.renew(claims)), store.renew(halfOf(claims))),
+      annotate: (notes) => call("annotate", unchecked(store.annotate(notes)), store.annotate(halfOf(notes))),
       progress: (stream) => call("progress", unchecked(store.progress(stream))),
       isCompleted: (stream, offset) => call("isCompleted", unchecked(store.isCompleted(stream, offset))),
       rewind: (stream, to) => unchecked(store.rewind(stream, to)),
@@ -220,6 +221,7 @@ export const patientOffsetStore = (store: OffsetStoreService): OffsetStoreServic
   completeOffset: (...words) => askAgain(store.completeOffset(...words)),
   release: (...words) => askAgain(store.release(...words)),
   renew: (...words) => askAgain(store.renew(...words)),
+  annotate: (...words) => askAgain(store.annotate(...words)),
   progress: (...words) => askAgain(store.progress(...words)),
   isCompleted: (...words) => askAgain(store.isCompleted(...words))
 })

@@ -66,6 +66,9 @@ const completesRanges = (
   answer: { completed, alreadyCompleted: [], leaseLost }
 })
 
+const annotates = (claimId: string, note: string, answer?: "noted" | "LeaseLost"): StreamCall =>
+  answer === undefined ? { verb: "annotate", claimId, note } : { verb: "annotate", claimId, note, answer }
+
 const good: Readonly<Record<string, History>> = {
   "of two that claim a key at once one gets it, whichever started first": [
     onKey(0, 10, claims("a", { _tag: "InFlight", until: epoch + 5 + lease, owner: "b" })),
@@ -134,6 +137,19 @@ const good: Readonly<Record<string, History>> = {
     onStream(22, 23, completesRanges("b", [10, 15])),
     onStream(24, 25, { verb: "progress", answer: { completed: [0, 15], watermark: 15 } })
   ],
+  "a note that the next owner reads": [
+    onStream(0, 1, grants("a", 0, [0, 10])),
+    onStream(2, 5, annotates("a", "one", "noted")),
+    onStream(3, 4, { verb: "progress", answer: { completed: [], watermark: 0 } }),
+    onStream(150, 151, grants("b", 150, [5, 12])),
+    onStream(152, 153, annotates("a", "two", "LeaseLost")),
+    onStream(154, 155, { verb: "progress", answer: { completed: [], watermark: 0, note: "one" } })
+  ],
+  "a note that was not answered, and took effect": [
+    onStream(0, 1, grants("a", 0, [0, 10])),
+    onStream(2, undefined, annotates("a", "one")),
+    onStream(5, 6, { verb: "progress", answer: { completed: [], watermark: 0, note: "one" } })
+  ],
   "an expired claim of a stream that another overlaps": [
     onStream(0, 1, grants("a", 0, [0, 10])),
     onStream(150, 151, grants("b", 150, [9, 12])),
@@ -143,6 +159,22 @@ const good: Readonly<Record<string, History>> = {
 }
 
 const bad: Readonly<Record<string, readonly [History, RegExp]>> = {
+  "a note by a claim that was lost": [
+    [
+      onStream(0, 1, grants("a", 0, [0, 10])),
+      onStream(150, 151, grants("b", 150, [5, 12])),
+      onStream(152, 153, annotates("a", "late", "noted"))
+    ],
+    /annotate.*by claim a/s
+  ],
+  "a note that is gone": [
+    [
+      onStream(0, 1, grants("a", 0, [0, 10])),
+      onStream(2, 3, annotates("a", "one", "noted")),
+      onStream(4, 5, { verb: "progress", answer: { completed: [], watermark: 0 } })
+    ],
+    /note one.*progress -> completed nothing, note undefined/s
+  ],
   "two live claims": [
     [onKey(0, 1, claims("a", claimed(0))), onKey(2, 3, claims("b", claimed(2)))],
     /held by claim a .*b .*Claimed/s

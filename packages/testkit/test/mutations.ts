@@ -246,6 +246,53 @@ export const badOffsetStores: Readonly<Record<string, Mutation>> = {
           data.streams.set(stream, Protocol.StreamState.restore({ ...snapshot, epoch }))
       })
   })),
+  "notes for whoever asks": onOffsets((good, data) => ({
+    annotate: (notes) =>
+      Effect.andThen(
+        good.annotate(notes),
+        Effect.sync(() =>
+          notes.map(({ note, stream }) => {
+            const snapshot = data.streams.get(stream)?.snapshot
+            if (snapshot !== undefined)
+              data.streams.set(stream, Protocol.StreamState.restore({ ...snapshot, note }))
+            return snapshot !== undefined
+          })
+        )
+      )
+  })),
+  "keeps the first note": onOffsets((good, data) => ({
+    annotate: (notes) =>
+      Effect.suspend(() => {
+        const before = notes.map(({ stream }) => data.streams.get(stream)?.snapshot?.note)
+        return good.annotate(notes.map((note, index) => ({ ...note, note: before[index] ?? note.note })))
+      })
+  })),
+  "answers that a note was lost, and keeps it": onOffsets((good) => ({
+    annotate: (notes) => Effect.map(good.annotate(notes), (answers) => answers.map(() => false))
+  })),
+  "rewinds the note away": onOffsets((good, data) => ({
+    rewind: (stream, to) =>
+      Effect.andThen(
+        good.rewind(stream, to),
+        Effect.sync(() => {
+          const snapshot = data.streams.get(stream)?.snapshot
+          if (snapshot !== undefined)
+            data.streams.set(stream, Protocol.StreamState.restore({ ...snapshot, note: undefined }))
+        })
+      )
+  })),
+  "copies without the note": onOffsets((_, data) => ({
+    copy: (from, to) =>
+      at((now) => {
+        const progress = data.streams.get(from)?.progress(now)
+        if (progress === undefined) return true
+        if (data.streams.get(to)?.progress(now) !== undefined) return false
+        const target = new Protocol.StreamState()
+        target.adopt({ ...progress, note: undefined })
+        data.streams.set(to, target)
+        return true
+      })
+  })),
   "copies over what is there": onOffsets((_, data) => ({
     copy: (from, to) =>
       at((now) => {

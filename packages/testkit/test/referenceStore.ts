@@ -41,6 +41,8 @@ const offsetsOn = (data: Data): OffsetStoreImplementation => {
     release: (ref, ranges) => Effect.sync(() => stream(ref.stream).release(ref.claimId, ranges)),
     renew: (claims) =>
       at((now) => claims.map((claim) => stream(claim.stream).renew(claim.claimId, claim.leaseMillis, now))),
+    annotate: (notes) =>
+      at((now) => notes.map((note) => stream(note.stream).annotate(note.claimId, note.note, now))),
     progress: (name) => at((now) => streams.get(name)?.progress(now)),
     isCompleted: (name, offset) => Effect.sync(() => streams.get(name)?.isCompleted(offset) ?? false),
     rewind: (name, to) => Effect.sync(() => stream(name).rewind(to)),

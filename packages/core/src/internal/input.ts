@@ -7,6 +7,7 @@ import { InvalidInput } from "../Errors.ts"
 import type { ClaimTerms } from "../protocol/Claims.ts"
 
 const maxBytes = 1024
+const maxNoteBytes = 256
 
 const show = (value: unknown): string => {
   if (typeof value === "string") {
@@ -34,6 +35,12 @@ export const name = (field: string, value: unknown): InvalidInput | undefined =>
   }
   return invalid(field, value, "1 to 1,024 bytes of UTF-8 without lone surrogates")
 }
+
+/** What is kept of a stream for later owners: 1 to 256 bytes of well-formed UTF-8. */
+export const note = (field: string, value: unknown): InvalidInput | undefined =>
+  name(field, value) === undefined && Buffer.byteLength(value as string) <= maxNoteBytes
+    ? undefined
+    : invalid(field, value, `1 to ${maxNoteBytes} bytes of UTF-8 without lone surrogates`)
 
 export const offset = (field: string, value: unknown): InvalidInput | undefined =>
   Number.isSafeInteger(value) && (value as number) >= 0

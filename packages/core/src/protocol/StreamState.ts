@@ -73,6 +73,8 @@ export interface Progress {
   /** The last fencing token that was given out. */
   readonly lastToken: number
   readonly claims: ReadonlyArray<LiveClaim>
+  /** What an owner has noted last; `undefined` where none has. */
+  readonly note: string | undefined
 }
 
 /** All that a stream is, for stores that keep it outside of memory. */
@@ -82,6 +84,7 @@ export interface StreamSnapshot {
   readonly epoch: number
   readonly lastToken: number
   readonly claims: ReadonlyArray<StreamClaimRecord>
+  readonly note: string | undefined
 }
 
 const nothingHeld: ReadonlyArray<HeldRanges> = []
@@ -92,6 +95,7 @@ export class StreamState {
   private started: boolean
   private epoch = 0
   private lastToken: number
+  private note: string | undefined
   private readonly claims = new ClaimList<StreamClaim>()
 
   /** @param tokenFloor - the last token that this stream may have given out in an earlier life. */
@@ -102,10 +106,11 @@ export class StreamState {
   }
 
   /** A stream as it was when the snapshot was taken, whose set of completed offsets becomes its own. */
-  static restore({ completed, epoch, lastToken, claims }: StreamSnapshot): StreamState {
+  static restore({ completed, epoch, lastToken, claims, note }: StreamSnapshot): StreamState {
     const state = new StreamState(lastToken, completed)
     state.started = true
     state.epoch = epoch
+    state.note = note
     for (const claim of claims) {
       const { token, until, requested, held } = claim
       state.claims.add(
@@ -118,8 +123,8 @@ export class StreamState {
   /** All that the stream is, to be read and not changed; `undefined` where nothing was ever claimed of it. */
   get snapshot(): StreamSnapshot | undefined {
     if (!this.started) return undefined
-    const { completed, epoch, lastToken } = this
-    return { completed, epoch, lastToken, claims: this.claims.all }
+    const { completed, epoch, lastToken, note } = this
+    return { completed, epoch, lastToken, claims: this.claims.all, note }
   }
 
   get token(): number {
@@ -229,6 +234,14 @@ export class StreamState {
     return claim.until
   }
 
+  /** Notes something for later owners. @returns whether the claim is there to do so. */
+  annotate(claimId: string, note: string, now: number): boolean {
+    const claim = this.claims.find(claimId)
+    if (claim === undefined || isForgotten(claim, now)) return false
+    this.note = note
+    return true
+  }
+
   isCompleted(offset: number): boolean {
     return this.started && this.completed.has(offset)
   }
@@ -252,7 +265,8 @@ export class StreamState {
           token,
           until,
           ranges: this.completed.subtractFrom(held)
-        }))
+        })),
+      note: this.note
     }
   }
 
@@ -279,12 +293,13 @@ export class StreamState {
     this.supersede()
   }
 
-  /** Takes over the progress (not the claims, not the tokens) of another stream. */
+  /** Takes over the progress and the note (not the claims, not the tokens) of another stream. */
   adopt(from: Progress): void {
     this.started = true
     this.completed.reset(from.origin)
     this.completed.addRanges(from.completed)
     this.epoch = from.epoch
+    this.note = from.note
     this.claims.clear()
   }
 

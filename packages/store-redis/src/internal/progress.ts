@@ -102,6 +102,7 @@ export const readProgress = ({ claims, fields }: StoredStream): Protocol.Progres
     completed,
     epoch: numberIn(fields, "e") ?? 0,
     lastToken: numberIn(fields, "t") ?? 0,
+    note: fields.get("n")?.toString(),
     claims: claims.map((claim) => ({ ...claim, ranges: OffsetRanges.subtract(claim.ranges, completed) }))
   }
 }

@@ -32,6 +32,7 @@ export const offsetScripts = {
   complete: script(...stream, lua("offsets/complete")),
   release: script(...stream, lua("offsets/release")),
   renew: script(...stream, lua("offsets/renew")),
+  annotate: script(...stream, lua("offsets/annotate")),
   progress: script(...stream, lua("offsets/progress")),
   rewind: script(...stream, lua("offsets/rewind")),
   skip: script(...stream, lua("offsets/skip")),

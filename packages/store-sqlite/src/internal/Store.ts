@@ -172,6 +172,10 @@ export const offsetStore = (store: Store) => {
       store.write("renew", claims.length, (now) =>
         claims.map(({ stream, claimId, leaseMillis }) => streams.renew(stream, claimId, leaseMillis, now))
       ),
+    annotate: (notes) =>
+      store.write("annotate", notes.length, (now) =>
+        notes.map(({ stream, claimId, note }) => streams.annotate(stream, claimId, note, now))
+      ),
     progress: (stream) => store.read("progress", (now) => streams.progress(stream, now)),
     isCompleted: (stream, offset) => store.read("isCompleted", () => streams.isCompleted(stream, offset)),
     rewind: (stream, to) =>

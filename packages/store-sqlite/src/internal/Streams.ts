@@ -25,6 +25,7 @@ interface StreamRow {
   readonly watermark: number
   readonly epoch: number
   readonly last_token: number
+  readonly note: string | null
 }
 
 interface ClaimRow {
@@ -158,6 +159,12 @@ export class Streams {
   renew(stream: string, claimId: string, leaseMillis: number, now: number): number | undefined {
     if (this.find(stream) === undefined) return undefined
     return this.changing(stream, now).entry.state.renew(claimId, leaseMillis, now)
+  }
+
+  annotate(stream: string, claimId: string, note: string, now: number): boolean {
+    const noted = this.find(stream)?.state.annotate(claimId, note, now) ?? false
+    if (noted) this.changing(stream, now)
+    return noted
   }
 
   progress(stream: string, now: number): Protocol.Progress | undefined {
@@ -305,7 +312,13 @@ export class Streams {
       version: row.version,
       epoch: row.epoch,
       origin: row.origin,
-      state: Protocol.StreamState.restore({ completed, epoch: row.epoch, lastToken: row.last_token, claims }),
+      state: Protocol.StreamState.restore({
+        completed,
+        epoch: row.epoch,
+        lastToken: row.last_token,
+        claims,
+        note: row.note ?? undefined
+      }),
       stored: new Map(claims.map((claim) => [claim.claimId, recordOf(claim)])),
       lowestPage
     }
@@ -314,7 +327,7 @@ export class Streams {
   private store({ entry, done, now }: Change): void {
     const { snapshot } = entry.state
     if (snapshot === undefined) return
-    const { completed, epoch, lastToken } = snapshot
+    const { completed, epoch, lastToken, note } = snapshot
     const anew = entry.id === 0 || entry.epoch !== epoch || entry.origin !== completed.origin
     entry.version += 1
     entry.epoch = epoch
@@ -327,7 +340,8 @@ export class Streams {
       completed.gapCount,
       epoch,
       lastToken,
-      now
+      now,
+      note ?? null
     ]
     if (entry.id === 0) {
       entry.id = Number(this.sql.insertStream.run(entry.name, ...columns).lastInsertRowid)
@@ -488,17 +502,18 @@ const prepare = ({ db }: Connection) => {
   const one = (sql: string): StatementSync => db.prepare(sql)
   return {
     stream: one(
-      "SELECT id, version, origin, watermark, epoch, last_token FROM tidemark_streams WHERE name = ?"
+      "SELECT id, version, origin, watermark, epoch, last_token, note FROM tidemark_streams WHERE name = ?"
     ),
     version: one("SELECT version FROM tidemark_streams WHERE name = ?"),
     insertStream: one(
       `INSERT INTO tidemark_streams
-        (name, version, origin, watermark, highest, gap_count, epoch, last_token, touched_at)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+        (name, version, origin, watermark, highest, gap_count, epoch, last_token, touched_at, note)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
     ),
     updateStream: one(
       `UPDATE tidemark_streams
-        SET version = ?, origin = ?, watermark = ?, highest = ?, gap_count = ?, epoch = ?, last_token = ?, touched_at = ?
+        SET version = ?, origin = ?, watermark = ?, highest = ?, gap_count = ?, epoch = ?, last_token = ?, touched_at = ?,
+          note = ?
         WHERE id = ?`
     ),
     touch: one("UPDATE tidemark_streams SET version = version + 1 WHERE id = ?"),

@@ -99,6 +99,10 @@ export const migrations: ReadonlyArray<string> = [
     value INTEGER NOT NULL
   ) WITHOUT ROWID;
   INSERT INTO tidemark_counters VALUES ('key token', 0), ('stream token', 0);
+  `,
+  `
+  -- What the owner of a claim has noted for later ones.
+  ALTER TABLE tidemark_streams ADD COLUMN note TEXT;
   `
 ]
 

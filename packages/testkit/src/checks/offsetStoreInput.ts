@@ -31,6 +31,8 @@ export const offsetStoreInput: ReadonlyArray<Check<OffsetStoreService>> = [
             "release by": store.release({ ...ref, claimId: bad }),
             "renew in": store.renew([{ ...ref, stream: bad, leaseMillis: 1 }]),
             "renew by": store.renew([{ ...ref, claimId: bad, leaseMillis: 1 }]),
+            "annotate in": store.annotate([{ ...ref, stream: bad, note: "n" }]),
+            "annotate by": store.annotate([{ ...ref, claimId: bad, note: "n" }]),
             "progress of": store.progress(bad),
             "isCompleted in": store.isCompleted(bad, 0),
             "rewind of": store.rewind(bad, 0),
@@ -64,6 +66,13 @@ export const offsetStoreInput: ReadonlyArray<Check<OffsetStoreService>> = [
           yield* failsWith(`completeOffset ${bad}`, store.completeOffset(ref, bad), "InvalidInput")
           yield* failsWith(`isCompleted ${bad}`, store.isCompleted(stream, bad), "InvalidInput")
           yield* failsWith(`rewind to ${bad}`, store.rewind(stream, bad), "InvalidInput")
+        }
+        for (const bad of ["", "x".repeat(257), "\u00e9".repeat(129), "a\ud800b"]) {
+          yield* failsWith(
+            `annotate with ${JSON.stringify(bad)}`,
+            store.annotate([{ ...ref, note: bad }]),
+            "InvalidInput"
+          )
         }
         const nothing = OffsetRanges.empty
         yield* failsWith("claim of nothing", store.claim(stream, nothing, good), "InvalidInput")

@@ -157,5 +157,30 @@ export const offsetStoreOperators: ReadonlyArray<Check<OffsetStoreService>> = [
           "[10,30) [40,50)"
         )
       })
+  },
+  {
+    invariant: 4,
+    name: "a note stays through rewind and skip, goes along with copy, and ends with forget",
+    run: ({ name, store, time }) =>
+      Effect.gen(function* () {
+        const ref = yield* started(store, name, time.longMillis)
+        const noteOf = (of: string) => Effect.map(store.progress(of), (progress) => progress?.note)
+        yield* store.annotate([{ ...ref, note: "noted" }])
+        yield* store.rewind(ref.stream, 20)
+        yield* same("the note after rewind", yield* noteOf(ref.stream), "noted")
+        yield* same("a note by the superseded claim", yield* store.annotate([{ ...ref, note: "late" }]), [
+          false
+        ])
+        yield* store.rewind(ref.stream, 5)
+        yield* store.skip(ref.stream, make(5, 8))
+        yield* same("the note after skip", yield* noteOf(ref.stream), "noted")
+        const target = name("stream")
+        yield* store.copy(ref.stream, target)
+        yield* same("the copy's note", yield* noteOf(target), "noted")
+        yield* store.forget(ref.stream)
+        yield* store.claim(ref.stream, openEnded(0), terms(name("anew"), time.longMillis))
+        yield* same("the note after forget", yield* noteOf(ref.stream), undefined)
+        yield* same("the copy's note then", yield* noteOf(target), "noted")
+      })
   }
 ]

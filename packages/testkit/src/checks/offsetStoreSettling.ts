@@ -425,5 +425,47 @@ export const offsetStoreSettling: ReadonlyArray<Check<OffsetStoreService>> = [
         const completed = (yield* store.progress(stream))?.completed
         yield* same("progress", String(completed), "[7,8) [21,22)")
       })
+  },
+  {
+    invariant: 3,
+    name: "annotate takes the note of who has the claim, in the place of the one before, and of nobody else",
+    run: ({ name, store, time }) =>
+      Effect.gen(function* () {
+        const stream = name("stream")
+        const mine = { stream, claimId: name("mine") }
+        const other = { stream, claimId: name("other") }
+        const noteOf = (of: string) => Effect.map(store.progress(of), (progress) => progress?.note)
+        const annotate = (ref: typeof mine, note: string) => store.annotate([{ ...ref, note }])
+        yield* same("a note on a stream that never was", yield* annotate(mine, "early"), [false])
+        yield* same("its progress", yield* store.progress(stream), undefined)
+        const first = yield* store.claim(stream, make(0, 10), terms(mine.claimId, time.shortMillis))
+        yield* same("the note where nothing was noted", yield* noteOf(stream), undefined)
+        yield* same("a note", yield* annotate(mine, "one"), [true])
+        const long = "\u{1F30A}".repeat(64)
+        yield* same("another note, of 256 bytes", yield* annotate(mine, long), [true])
+        yield* same("the note", yield* noteOf(stream), long)
+        yield* same("a note by who has no claim", yield* annotate(other, "other"), [false])
+        yield* store.complete(mine, make(0, 5))
+        yield* same("the note after a complete", yield* noteOf(stream), long)
+        yield* time.passTo(first.until as number)
+        yield* same("a note when the lease is over, and nobody took it", yield* annotate(mine, "late"), [
+          true
+        ])
+        yield* store.claim(stream, openEnded(0), terms(other.claimId, time.longMillis))
+        yield* same("the note that the next owner finds", yield* noteOf(stream), "late")
+        yield* same("a note when the claim is lost", yield* annotate(mine, "too late"), [false])
+        const far = { stream: name("stream"), claimId: name("far") }
+        yield* store.claim(far.stream, of(3), terms(far.claimId, time.longMillis))
+        const answers = yield* store.annotate([
+          { ...far, note: "far" },
+          { ...mine, note: "mine" },
+          { ...other, note: "other" }
+        ])
+        yield* same("notes on several streams, one of them lost", answers, [true, false, true])
+        yield* same("the notes", [yield* noteOf(far.stream), yield* noteOf(stream)], ["far", "other"])
+        yield* store.release(other)
+        yield* same("a note after release", yield* annotate(other, "gone"), [false])
+        yield* same("the note after release", yield* noteOf(stream), "other")
+      })
   }
 ]

@@ -54,8 +54,16 @@ export type StreamCall =
       readonly answer?: number | "LeaseLost"
     }
   | {
+      readonly verb: "annotate"
+      readonly claimId: string
+      readonly note: string
+      readonly answer?: "noted" | "LeaseLost"
+    }
+  | {
       readonly verb: "progress"
-      readonly answer?: { readonly completed: FlatRanges; readonly watermark: number } | "nothing"
+      readonly answer?:
+        | { readonly completed: FlatRanges; readonly watermark: number; readonly note?: string | undefined }
+        | "nothing"
     }
 
 /** A call on one key, with its answer; without, where none came. A call on many keys is one for each. */

@@ -8,6 +8,7 @@ import type {
   IdempotencyStoreService,
   KeyClaimRef,
   OffsetClaimRef,
+  OffsetNote,
   OffsetRanges,
   OffsetStoreService,
   Protocol
@@ -20,8 +21,10 @@ export type Begun =
   | { readonly service: "stream"; readonly name: string; readonly call: StreamCall }
   | {
       readonly service: "streams"
+      readonly verb: "renew"
       readonly renewals: ReadonlyArray<OffsetClaimRef & { readonly leaseMillis: number }>
     }
+  | { readonly service: "streams"; readonly verb: "annotate"; readonly notes: ReadonlyArray<OffsetNote> }
   | {
       readonly service: "keys"
       readonly namespace: string
@@ -175,14 +178,18 @@ export const recordOffsetStore = (store: OffsetStoreService, recorder: Recorder)
       return note(begun, store.release(claim, ranges), () => "released")
     },
     renew: (renewals) =>
-      note({ service: "streams", renewals }, store.renew(renewals), (answers) =>
+      note({ service: "streams", verb: "renew", renewals }, store.renew(renewals), (answers) =>
         answers.map((until) => until ?? "LeaseLost")
+      ),
+    annotate: (notes) =>
+      note({ service: "streams", verb: "annotate", notes }, store.annotate(notes), (answers) =>
+        answers.map((noted) => (noted ? "noted" : "LeaseLost"))
       ),
     progress: (stream) =>
       note(onStream(stream, { verb: "progress" }), store.progress(stream), (progress) =>
         progress === undefined
           ? "nothing"
-          : { completed: flat(progress.completed), watermark: progress.watermark }
+          : { completed: flat(progress.completed), watermark: progress.watermark, note: progress.note }
       )
   }
 }
@@ -249,12 +256,19 @@ const takenApart = (
   })
   if (begun.service === "stream") return [{ ...times, ...begun, call: answered(begun.call, answer) }]
   if (begun.service === "streams") {
-    return begun.renewals.map(({ claimId, leaseMillis, stream }, index) => ({
+    const onStream = (name: string, call: StreamCall): RecordedCall => ({
       ...times,
       service: "stream",
-      name: stream,
-      call: answered({ verb: "renew" as const, claimId, leaseMillis }, list?.[index])
-    }))
+      name,
+      call
+    })
+    return begun.verb === "renew"
+      ? begun.renewals.map(({ claimId, leaseMillis, stream }, index) =>
+          onStream(stream, answered({ verb: "renew" as const, claimId, leaseMillis }, list?.[index]))
+        )
+      : begun.notes.map(({ claimId, note, stream }, index) =>
+          onStream(stream, answered({ verb: "annotate" as const, claimId, note }, list?.[index]))
+        )
   }
   switch (begun.verb) {
     case "claim": {

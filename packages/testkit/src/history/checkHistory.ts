@@ -59,7 +59,7 @@ const answerText = (call: StreamCall | KeyCall): string => {
   if ("alreadyCompleted" in answer) {
     return `completed ${rangesText(answer.completed)}, already completed ${rangesText(answer.alreadyCompleted)}, lease lost ${rangesText(answer.leaseLost)}`
   }
-  if ("watermark" in answer) return `completed ${rangesText(answer.completed)}`
+  if ("watermark" in answer) return `completed ${rangesText(answer.completed)}, note ${answer.note}`
   const { _tag, ...rest } = answer
   return [_tag, ...Object.entries(rest).map(([name, value]) => `${name} ${value}`)].join(" ")
 }
@@ -67,8 +67,9 @@ const answerText = (call: StreamCall | KeyCall): string => {
 const callText = (call: StreamCall | KeyCall): string => {
   const ranges = "ranges" in call && call.ranges !== undefined ? ` ${rangesText(call.ranges)}` : ""
   const lease = "leaseMillis" in call ? ` for ${call.leaseMillis} ms` : ""
+  const note = "note" in call ? ` ${JSON.stringify(call.note)}` : ""
   const claim = "claimId" in call ? ` by claim ${call.claimId}` : ""
-  return `${call.verb}${ranges}${claim}${lease}`
+  return `${call.verb}${ranges}${note}${claim}${lease}`
 }
 
 /** Times from the first call on, in milliseconds, as the order depends on them. */
@@ -79,9 +80,9 @@ const lineOf = (call: Times & { readonly call: StreamCall | KeyCall }, since: nu
   return `  ${at(call.start)} to ${at(call.end)} (${wall}) ${call.caller}: ${callText(call.call)} -> ${answerText(call.call)}`
 }
 
-const streamText = ({ claims, completed, lastToken }: StreamSpecificationState): string =>
+const streamText = ({ claims, completed, lastToken, note }: StreamSpecificationState): string =>
   [
-    `completed ${rangesText(completed.flat)}, last token ${lastToken}`,
+    `completed ${rangesText(completed.flat)}, last token ${lastToken}, note ${note}`,
     ...claims.map(
       ({ id, notBefore, open, token, until }) =>
         `claim ${id} holds ${open} with token ${token ?? "unknown"} until ${until ?? `${notBefore} or later`}`

@@ -36,6 +36,7 @@ export interface StreamSpecificationState {
   readonly completed: Ranges
   readonly claims: ReadonlyArray<StreamClaim>
   readonly lastToken: number
+  readonly note: string | undefined
 }
 
 /** After this many leases past its end a claim that nobody overlapped is forgotten (invariant 3). */
@@ -131,7 +132,7 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
     grant: Ranges,
     told: { readonly token: number; readonly until: number } | undefined
   ): State => ({
-    completed: state.completed,
+    ...state,
     lastToken: told?.token ?? state.lastToken,
     claims: [
       ...state.claims
@@ -247,10 +248,20 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
       return answer >= least && answer <= most ? [replaced(state, { ...claim, until: answer })] : []
     })
 
+  const annotate = (
+    state: State,
+    call: Call,
+    { answer, claimId, note }: CallOf<"annotate">
+  ): ReadonlyArray<State> =>
+    found(state, claimId, call).flatMap((claim) => {
+      if (answer !== undefined && answer !== (claim === undefined ? "LeaseLost" : "noted")) return []
+      return [claim === undefined ? without(state, claimId) : { ...state, note }]
+    })
+
   return {
-    initial: { completed: empty, claims: [], lastToken: 0 },
-    keyOf: ({ claims, completed, lastToken }) =>
-      `${completed.flat}|${lastToken}|` +
+    initial: { completed: empty, claims: [], lastToken: 0, note: undefined },
+    keyOf: ({ claims, completed, lastToken, note }) =>
+      `${completed.flat}|${lastToken}|${note}|` +
       claims
         .map(
           (claim) =>
@@ -277,10 +288,14 @@ export const streamSpecification = (skewMillis: number): Specification<State, Ca
         }
         case "renew":
           return renew(state, timed, call)
+        case "annotate":
+          return annotate(state, timed, call)
         case "progress": {
-          if (call.answer === undefined) return [state]
-          const completed = call.answer === "nothing" ? empty : read(call.answer.completed)
-          return equals(completed, state.completed) ? [state] : []
+          const { answer } = call
+          if (answer === undefined) return [state]
+          const completed = answer === "nothing" ? empty : read(answer.completed)
+          const note = answer === "nothing" ? undefined : answer.note
+          return equals(completed, state.completed) && note === state.note ? [state] : []
         }
       }
     }

@@ -67,6 +67,8 @@ const lifeOfClaim = (
     readonly renew: (leaseMillis: number) => Effect.Effect<unknown, unknown>
     readonly complete: Effect.Effect<unknown, unknown>
     readonly release: Effect.Effect<unknown, unknown>
+    /** Of streams only. */
+    readonly annotate?: Effect.Effect<unknown, unknown>
     readonly look: Effect.Effect<unknown, unknown>
   }
 ): Effect.Effect<void, unknown> =>
@@ -83,6 +85,7 @@ const lifeOfClaim = (
       if (yield* chance(0.5)) yield* renew
     }
     if (yield* chance(0.6)) yield* tolerated(verbs.complete)
+    if (verbs.annotate !== undefined && (yield* chance(0.2))) yield* tolerated(verbs.annotate)
     if (yield* chance(0.1)) yield* tolerated(verbs.look)
     // else it dies with the claim in its hands
     if (yield* chance(0.7)) yield* tolerated(verbs.release)
@@ -114,6 +117,7 @@ export const offsetWorkload = (
         renew: (millis) => store.renew([{ ...ref, leaseMillis: millis }]),
         complete: isOne ? store.completeOffset(ref, from) : store.complete(ref, done),
         release: part ? store.release(ref, done) : store.release(ref),
+        annotate: store.annotate([{ ...ref, note: `by ${asked.claimId}` }]),
         look: store.progress(stream)
       })
     })

@@ -38,6 +38,10 @@ export type OffsetCommand =
       readonly verb: "renew"
       readonly claims: ReadonlyArray<{ readonly stream: number; readonly id: number; readonly lease: number }>
     }
+  | {
+      readonly verb: "annotate"
+      readonly notes: ReadonlyArray<{ readonly stream: number; readonly id: number; readonly note: string }>
+    }
   | { readonly verb: "progress"; readonly stream: number }
   | { readonly verb: "isCompleted"; readonly stream: number; readonly offset: number }
   | { readonly verb: "rewind"; readonly stream: number; readonly to: number }
@@ -89,6 +93,12 @@ const open: fc.Arbitrary<Spread> = fc
 const asked = fc.oneof({ weight: 4, arbitrary: closed }, { weight: 1, arbitrary: open })
 const stream = fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.constant(1) })
 const id = fc.integer({ min: 0, max: 6 })
+const note = fc.oneof(
+  fc.constantFrom("note", "with a NUL \u0000", "{}", "0", "\u{1F30A}".repeat(64)),
+  fc
+    .string({ unit: "grapheme", minLength: 1, maxLength: 20 })
+    .filter((text) => Buffer.byteLength(text) <= 256)
+)
 const verb = <Verb extends OffsetCommand["verb"]>(name: Verb) => fc.constant(name)
 
 /** @param exact - whether time can be moved: then leases are short, and end by themselves. */
@@ -115,6 +125,13 @@ export const offsetCommand = (exact: boolean): fc.Arbitrary<Placed<OffsetCommand
       arbitrary: fc.record({
         verb: verb("renew"),
         claims: fc.array(fc.record({ stream, id, lease }), { minLength: 1, maxLength: 4 })
+      })
+    },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        verb: verb("annotate"),
+        notes: fc.array(fc.record({ stream, id, note }), { minLength: 1, maxLength: 3 })
       })
     },
     { weight: 4, arbitrary: fc.record({ verb: verb("progress"), stream }) },

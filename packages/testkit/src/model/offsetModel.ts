@@ -117,6 +117,17 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
       )
     })
 
+  const annotate = (
+    notes: ReadonlyArray<{ readonly pair: Pair; readonly id: string; readonly note: string }>
+  ) =>
+    Effect.gen(function* () {
+      const { answer, span } = yield* spanned(
+        store.annotate(notes.map(({ id, note, pair }) => ({ stream: pair.name, claimId: id, note })))
+      )
+      const expected = notes.map(({ id, note, pair }) => pair.model.annotate(id, note, span.from))
+      yield* same("annotate", answer, expected)
+    })
+
   const progress = (pair: Pair) =>
     Effect.gen(function* () {
       const { answer, span } = yield* spanned(store.progress(pair.name))
@@ -202,6 +213,10 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
           leaseMillis: lease
         }))
       )
+    case "annotate":
+      return annotate(
+        command.notes.map(({ id, note, stream }) => ({ pair: streams[stream], id: claimId(id), note }))
+      )
     case "progress":
       return progress(streams[command.stream])
     case "isCompleted": {
@@ -245,6 +260,7 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
               : Effect.fail(error)
         })
         yield* same("whether copy is refused as NotEmpty", refused, occupied)
+        yield* progress(to)
       })
     }
     case "pass":

@@ -1,7 +1,7 @@
 -- One stream: a hash with its format (v), origin (o), watermark (w), epoch (e), last token (t), when it last changed (m),
--- the pages of which all
--- is completed (f: ranges of page numbers), and each other page under its number. Pages below the watermark are gone;
--- in the page of the watermark, what is below it does not count. The claims are in a second hash, by their id.
+-- what an owner has noted (n), the pages of which all is completed (f: ranges of page numbers), and each other page
+-- under its number. Pages below the watermark are gone; in the page of the watermark, what is below it does not count.
+-- The claims are in a second hash, by their id.
 local base, claims_key = KEYS[1], KEYS[2]
 
 local origin, watermark, epoch, token
