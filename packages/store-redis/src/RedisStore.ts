@@ -1,7 +1,15 @@
 /**
  * The store on Redis: positions, idempotency keys and locks that processes and machines share.
  */
-import { IdempotencyStore, Inspect, InvalidInput, Lock, OffsetStore, type StoreError } from "@tidemark/core"
+import {
+  IdempotencyStore,
+  Inspect,
+  InvalidInput,
+  Lock,
+  OffsetStore,
+  ParkedRecords,
+  type StoreError
+} from "@tidemark/core"
 import { Config, Context, Effect, Layer, Redacted, type Scope } from "effect"
 import { Cluster, Redis, type RedisOptions } from "ioredis"
 import * as Keys from "./IdempotencyStore.ts"
@@ -19,10 +27,14 @@ import {
 import { start } from "./internal/startup.ts"
 import { Waiters } from "./internal/Waiters.ts"
 import * as Offsets from "./OffsetStore.ts"
+import * as Parked from "./ParkedRecords.ts"
 
 export type { RedisConnectionOptions, RedisStoreOptions } from "./internal/options.ts"
 
-export type RedisStoreServices = OffsetStore | IdempotencyStore | Lock | Inspect
+/** What a connection serves; locks are made of it. */
+type Services = OffsetStore | IdempotencyStore | Inspect | ParkedRecords
+
+export type RedisStoreServices = Services | Lock
 
 /** How we use ioredis: no queue of its own, since calls wait by their own time; back soon after a failure. */
 const ownOptions = (settings: Settings) =>
@@ -78,17 +90,14 @@ const services = (client: Client, settings: Settings) =>
     yield* Effect.addFinalizer(() => Effect.sync(() => waiters.close()))
     return Context.make(OffsetStore, yield* Offsets.make(connection, waiters, settings.prefix)).pipe(
       Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, settings)),
-      Context.add(Inspect, inspect(connection, settings.prefix))
+      Context.add(Inspect, inspect(connection, settings.prefix)),
+      Context.add(ParkedRecords, Parked.make(connection, settings.prefix))
     )
   })
 
-type Services = Effect.Effect<
-  Context.Context<OffsetStore | IdempotencyStore | Inspect>,
-  StoreError | InvalidInput,
-  Scope.Scope
->
-
-const connected = (options: RedisConnectionOptions): Services =>
+const connected = (
+  options: RedisConnectionOptions
+): Effect.Effect<Context.Context<Services>, StoreError | InvalidInput, Scope.Scope> =>
   Effect.gen(function* () {
     const settings = readConnectionOptions(options)
     if (settings instanceof InvalidInput) return yield* settings
@@ -100,9 +109,8 @@ const connected = (options: RedisConnectionOptions): Services =>
     return yield* services(client, settings)
   })
 
-const withLock = <E>(
-  stores: Layer.Layer<OffsetStore | IdempotencyStore | Inspect, E>
-): Layer.Layer<RedisStoreServices, E> => Layer.provideMerge(Lock.layer, stores)
+const withLock = <E>(stores: Layer.Layer<Services, E>): Layer.Layer<RedisStoreServices, E> =>
+  Layer.provideMerge(Lock.layer, stores)
 
 /**
  * The Redis store, on a connection that it makes and closes: exactly one of `url`, `redis` (options of ioredis, also

@@ -28,7 +28,7 @@ const restricted = (user: string, ...words: ReadonlyArray<string>): ReadonlyArra
   ">secret",
   "~days:*",
   "&days:wake",
-  ..."+@connection +@hash +@scripting +@pubsub +set +get +del +exists +pexpireat +time +info +wait +type +unlink".split(
+  ..."+@connection +@hash +@sortedset +@scripting +@pubsub +set +get +del +exists +pexpireat +time +info +wait +type +unlink".split(
     " "
   ),
   ...words
@@ -70,6 +70,7 @@ await describeWithOwnRedis("who may use a Redis", () => {
         ["-hdel", /hdel/i],
         ["-hgetall", /hgetall/i],
         ["-pexpireat", /pexpireat/i],
+        ["-zadd", /zadd/i],
         ["-del", /\bdel\b/i],
         ["resetkeys", /keys/]
       ]

@@ -1,5 +1,5 @@
 /** What the tests of this package have in common. */
-import { IdempotencyStore, type Inspect, type Lock, OffsetStore, type StoreError } from "@tidemark/core"
+import { IdempotencyStore, OffsetStore, type StoreError } from "@tidemark/core"
 import { Context, Effect, Exit, Layer } from "effect"
 import { RedisStore } from "../src/index.ts"
 
@@ -10,7 +10,7 @@ export type RedisConnectionOptions = RedisStore.RedisConnectionOptions
 export interface OpenStore {
   readonly offsets: OffsetStore["Service"]
   readonly keys: IdempotencyStore["Service"]
-  readonly context: Context.Context<OffsetStore | IdempotencyStore | Lock | Inspect>
+  readonly context: Context.Context<RedisStore.RedisStoreServices>
 }
 
 /** Opens a store for a test; it is closed with the test's Scope. */

@@ -3,6 +3,7 @@ import {
   idempotencyStoreSuite,
   lockSuite,
   offsetStoreSuite,
+  parkedRecordsSuite,
   type SuiteOptions
 } from "@tidemark/testkit/vitest"
 import { describe } from "vitest"
@@ -20,5 +21,6 @@ export const contract = (
     offsetStoreSuite(name, layer, { ...suites, clock: "live" })
     idempotencyStoreSuite(name, layer, { ...suites, clock: "live" })
     lockSuite(name, layer, { ...suites, clock: "live" })
+    parkedRecordsSuite(name, layer, { ...suites, clock: "live" })
   })
 }

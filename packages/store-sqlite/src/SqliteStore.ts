@@ -7,6 +7,7 @@ import {
   InvalidInput,
   Lock,
   OffsetStore,
+  ParkedRecords,
   Policies,
   Settings,
   type StoreError
@@ -14,6 +15,7 @@ import {
 import { Config, Context, type Duration, Effect, Layer, type Scope } from "effect"
 import { inspect } from "./internal/inspect.ts"
 import { open } from "./internal/open.ts"
+import { parked } from "./internal/parked.ts"
 import { keyStore, offsetStore, orNot, Store } from "./internal/Store.ts"
 import { sweep, sweepOften } from "./internal/sweep.ts"
 import { transactions } from "./internal/transactions.ts"
@@ -41,7 +43,10 @@ export interface SqliteStoreOptions {
   readonly maxBytes?: number
 }
 
-export type SqliteStoreServices = OffsetStore | IdempotencyStore | Lock | Inspect | SqliteDatabase
+/** What a connection serves; the others are made of it. */
+type Services = OffsetStore | IdempotencyStore | Inspect | ParkedRecords
+
+export type SqliteStoreServices = Services | Lock | SqliteDatabase
 
 interface Terms {
   readonly filename: string
@@ -113,6 +118,7 @@ const opened = (options: SqliteStoreOptions) =>
     return Context.make(OffsetStore, yield* offsetStore(store)).pipe(
       Context.add(IdempotencyStore, yield* keyStore(store, terms.retentionMillis)),
       Context.add(Inspect, yield* orNot("open", () => inspect(store))),
+      Context.add(ParkedRecords, yield* orNot("open", () => parked(store))),
       Context.add(Opened, Opened.of({ store, terms }))
     )
   })
@@ -131,7 +137,7 @@ const database = Layer.effect(
 )
 
 const layerOf = <E>(
-  stores: Effect.Effect<Context.Context<OffsetStore | IdempotencyStore | Inspect | Opened>, E, Scope.Scope>
+  stores: Effect.Effect<Context.Context<Services | Opened>, E, Scope.Scope>
 ): Layer.Layer<SqliteStoreServices, E> =>
   database.pipe(Layer.provideMerge(Lock.layer), Layer.provideMerge(Layer.effectContext(stores)))
 

@@ -2,7 +2,12 @@ import { mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { SqliteStore } from "@tidemark/store-sqlite"
-import { idempotencyStoreSuite, lockSuite, offsetStoreSuite } from "@tidemark/testkit/vitest"
+import {
+  idempotencyStoreSuite,
+  lockSuite,
+  offsetStoreSuite,
+  parkedRecordsSuite
+} from "@tidemark/testkit/vitest"
 
 const folder = mkdtempSync(join(tmpdir(), "tidemark-sqlite-"))
 // thousands of commits: what `full` adds shows only when the power fails
@@ -11,3 +16,4 @@ const layer = SqliteStore.layer({ filename: join(folder, "contract.db"), synchro
 offsetStoreSuite("SqliteStore", layer, { clock: "test" })
 idempotencyStoreSuite("SqliteStore", layer, { clock: "test" })
 lockSuite("SqliteStore", layer, { clock: "test" })
+parkedRecordsSuite("SqliteStore", layer, { clock: "test" })

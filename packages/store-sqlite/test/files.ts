@@ -29,7 +29,7 @@ interface Process<P> {
   readonly scope: Scope.Closeable
 }
 
-const tables = ["streams", "pages", "claims", "namespaces", "batches", "batch_keys", "keys"]
+const tables = ["streams", "pages", "claims", "namespaces", "batches", "batch_keys", "keys", "parked"]
 
 /** Two connections to one file, as two processes have them, with something made on each. */
 export class Files<P> {

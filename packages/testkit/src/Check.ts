@@ -32,7 +32,8 @@ export class ContractBroken extends Schema.TaggedError<ContractBroken>()("Contra
 
 /** One thing that a store must do. */
 export interface Check<Service> {
-  readonly invariant: Invariant
+  /** Absent: what an optional service promises besides. */
+  readonly invariant?: Invariant
   /** What is promised, as a sentence without its end: "a claim of what is held answers who holds it and until when". */
   readonly name: string
   /** Only a store that outlives its instances, as it says by `durable`, can be asked for this. */
@@ -61,7 +62,7 @@ const explain = (cause: Cause.Cause<unknown>): string => {
 
 /** The whole name of a check, with its invariant. */
 const titleOf = ({ invariant, name }: Pick<Check<never>, "invariant" | "name">): string =>
-  `${invariant}. ${name}`
+  invariant === undefined ? name : `${invariant}. ${name}`
 
 /** What came of a check, from how its effect ended: with why it was skipped, with `undefined`, or not at all. */
 export const outcomeOf = (

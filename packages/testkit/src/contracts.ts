@@ -4,13 +4,15 @@ import {
   type IdempotencyStoreService,
   Lock,
   OffsetStore,
-  type OffsetStoreService
+  type OffsetStoreService,
+  ParkedRecords
 } from "@tidemark/core"
 import { Context, Effect, Layer, type Scope } from "effect"
 import type { Check } from "./Check.ts"
 import { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 import { type LockSubject, lockChecks } from "./checks/lock.ts"
 import { offsetStoreChecks } from "./checks/offsetStore.ts"
+import { type ParkedRecordsSubject, parkedRecordsChecks } from "./checks/parkedRecords.ts"
 import {
   type FaultOptions,
   faultyIdempotencyStore,
@@ -25,14 +27,15 @@ import { offsetStoreModelCheck } from "./model/offsetModel.ts"
 import { defaultSeed, type RandomOptions } from "./model/sequences.ts"
 import { type Opening, openLayer } from "./Subject.ts"
 
-/** The checks of a service, on a store as it is, and behind a connection with faults. */
+/** The checks of a service, and how to open a store for them. */
 export interface Contract<Service, E> {
   readonly checks: ReadonlyArray<Check<Service>>
   readonly opening: Opening<Service, E>
-  readonly behindFaults: {
-    readonly checks: ReadonlyArray<Check<Service>>
-    readonly opening: Opening<Service, E>
-  }
+}
+
+/** The same of a service that claims: on a store as it is, and behind a connection with faults. */
+export interface ClaimingContract<Service, E> extends Contract<Service, E> {
+  readonly behindFaults: Contract<Service, E>
 }
 
 /** What a contract has to know of a store. */
@@ -50,7 +53,7 @@ const faultsOf = ({ random }: ContractOptions): FaultOptions => ({
 export const offsetStoreContract = <E>(
   layer: Layer.Layer<OffsetStore, E>,
   options: ContractOptions
-): Contract<OffsetStoreService, E> => {
+): ClaimingContract<OffsetStoreService, E> => {
   const open = openLayer(layer, Context.get(OffsetStore))
   const { seed } = faultsOf(options)
   const openFaulty = Effect.flatMap(open, (store) =>
@@ -75,7 +78,7 @@ export const offsetStoreContract = <E>(
 export const idempotencyStoreContract = <E>(
   layer: Layer.Layer<IdempotencyStore, E>,
   options: ContractOptions
-): Contract<IdempotencyStoreService, E> => {
+): ClaimingContract<IdempotencyStoreService, E> => {
   const open = openLayer(layer, Context.get(IdempotencyStore))
   const { seed } = faultsOf(options)
   const openFaulty = Effect.flatMap(open, (store) =>
@@ -112,7 +115,7 @@ const locksOn = (keys: IdempotencyStoreService): Effect.Effect<LockSubject, neve
 export const lockContract = <E>(
   layer: Layer.Layer<Lock | IdempotencyStore, E>,
   options: ContractOptions
-): Contract<LockSubject, E> => {
+): ClaimingContract<LockSubject, E> => {
   const open = openLayer(layer, (context) =>
     lockSubject(Context.get(context, Lock), Context.get(context, IdempotencyStore))
   )
@@ -125,4 +128,16 @@ export const lockContract = <E>(
     checks: lockChecks,
     behindFaults: { opening: { ...options, open: openFaulty }, checks: lockChecks }
   }
+}
+
+/** The contract of `ParkedRecords`, beside the positions of the same store. */
+export const parkedRecordsContract = <E>(
+  layer: Layer.Layer<ParkedRecords | OffsetStore, E>,
+  options: ContractOptions
+): Contract<ParkedRecordsSubject, E> => {
+  const open = openLayer(layer, (context): ParkedRecordsSubject => {
+    const offsets = Context.get(context, OffsetStore)
+    return { parked: Context.get(context, ParkedRecords), offsets, durable: offsets.durable }
+  })
+  return { opening: { ...options, open }, checks: parkedRecordsChecks }
 }

@@ -11,12 +11,15 @@ export {
 export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
 export { type LockSubject, lockChecks } from "./checks/lock.ts"
 export { offsetStoreChecks } from "./checks/offsetStore.ts"
+export { type ParkedRecordsSubject, parkedRecordsChecks } from "./checks/parkedRecords.ts"
 export {
+  type ClaimingContract,
   type Contract,
   type ContractOptions,
   idempotencyStoreContract,
   lockContract,
-  offsetStoreContract
+  offsetStoreContract,
+  parkedRecordsContract
 } from "./contracts.ts"
 export {
   type Fault,

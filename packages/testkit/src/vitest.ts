@@ -8,11 +8,18 @@
  * idempotencyStoreSuite("MyStore", MyStore.layer(), { clock: "test" })
  * lockSuite("MyStore", MyStore.layer(), { clock: "test" })
  */
-import type { IdempotencyStore, Lock, OffsetStore } from "@tidemark/core"
+import type { IdempotencyStore, Lock, OffsetStore, ParkedRecords } from "@tidemark/core"
 import { Effect, type Layer } from "effect"
 import { describe, expect, it } from "vitest"
 import { type Check, type Invariant, invariants } from "./Check.ts"
-import { type Contract, idempotencyStoreContract, lockContract, offsetStoreContract } from "./contracts.ts"
+import {
+  type ClaimingContract,
+  type Contract,
+  idempotencyStoreContract,
+  lockContract,
+  offsetStoreContract,
+  parkedRecordsContract
+} from "./contracts.ts"
 import { checkHistory } from "./history/checkHistory.ts"
 import { historyOfProcesses, type ProcessesOptions } from "./history/processes.ts"
 import type { RandomOptions } from "./model/sequences.ts"
@@ -44,29 +51,28 @@ const registerChecks = <Service extends Described, E>(
   opening: Opening<Service, E>
 ): void => {
   const runner = makeRunner(opening)
-  for (const number of numbers) {
-    const those = checks.filter((check) => check.invariant === number)
-    if (those.length === 0) continue
-    describe(`invariant ${number}: ${invariants[number]}`, () => {
-      for (const check of those) {
-        it(check.name, { timeout: 120_000 }, async (test) => {
-          const outcome = await Effect.runPromise(runner.run(check))
-          if (outcome._tag === "Skipped") test.skip(outcome.reason)
-          if (outcome._tag === "Failed") throw new Error(outcome.message)
-        })
-      }
+  const register = (check: Check<Service>) =>
+    it(check.name, { timeout: 120_000 }, async (test) => {
+      const outcome = await Effect.runPromise(runner.run(check))
+      if (outcome._tag === "Skipped") test.skip(outcome.reason)
+      if (outcome._tag === "Failed") throw new Error(outcome.message)
     })
+  checks.filter(({ invariant }) => invariant === undefined).forEach(register)
+  for (const number of numbers) {
+    const those = checks.filter(({ invariant }) => invariant === number)
+    if (those.length === 0) continue
+    describe(`invariant ${number}: ${invariants[number]}`, () => those.forEach(register))
   }
 }
 
 const suite = <Service extends Described, E>(
   title: string,
-  { behindFaults, checks, opening }: Contract<Service, E>,
+  { behindFaults, checks, opening }: Contract<Service, E> & Partial<ClaimingContract<Service, E>>,
   options: SuiteOptions
 ): void => {
   describe(title, () => {
     registerChecks(checks, opening)
-    if (options.behindFaults === false) return
+    if (options.behindFaults === false || behindFaults === undefined) return
     describe("behind a connection with faults, for callers that ask again", () => {
       registerChecks(behindFaults.checks, behindFaults.opening)
     })
@@ -98,6 +104,16 @@ export const lockSuite = <E>(
   layer: Layer.Layer<Lock | IdempotencyStore, E>,
   options: SuiteOptions
 ): void => suite(`${name} as Lock`, lockContract(layer, options), options)
+
+/**
+ * Registers the contract of `ParkedRecords`, an optional ability of durable stores, as a vitest suite; `layer` as in
+ * {@link offsetStoreSuite}.
+ */
+export const parkedRecordsSuite = <E>(
+  name: string,
+  layer: Layer.Layer<ParkedRecords | OffsetStore, E>,
+  options: SuiteOptions
+): void => suite(`${name} as ParkedRecords`, parkedRecordsContract(layer, options), options)
 
 /**
  * Registers tests in which several processes work on one store, with and without faults, and with processes that are

@@ -36,6 +36,9 @@ const byHashOrText = <A>(
     return send("eval", script.text)
   })
 
+/** The scripts keep hardly anything but hashes: of a stream's parked records there is a sorted set too. */
+const typeOf = (key: string): string => (key.endsWith("}:i") ? "zset" : "hash")
+
 export class Connection {
   private readonly link: Link
   private readonly waitReplicas: WaitReplicas | undefined
@@ -107,7 +110,7 @@ export class Connection {
   send(verb: string, send: Send, keys: ReadonlyArray<string> = []): Effect.Effect<unknown, StoreError> {
     return Effect.catch(this.link.send(verb, send), (error) =>
       isWrongType(error.cause) && keys.length > 0
-        ? Effect.flatMap(this.notHash(verb, keys), (key) =>
+        ? Effect.flatMap(this.notOurs(verb, keys), (key) =>
             Effect.fail(
               failure(
                 verb,
@@ -167,13 +170,13 @@ export class Connection {
     })
   }
 
-  /** The key that is not a hash, for people: the scripts keep hardly anything but hashes. */
-  private notHash(verb: string, keys: ReadonlyArray<string>): Effect.Effect<string, StoreError> {
+  /** The key that is not of the type that ours have, for people. */
+  private notOurs(verb: string, keys: ReadonlyArray<string>): Effect.Effect<string, StoreError> {
     return Effect.map(
       this.link.send(verb, (client) => Promise.all(keys.map((key) => client.type(key)))),
       (reply) => {
         const types = reply as ReadonlyArray<string>
-        const at = types.findIndex((type) => type !== "hash" && type !== "none")
+        const at = types.findIndex((type, index) => type !== typeOf(keys[index]) && type !== "none")
         return at < 0 ? `a key that begins with ${keys[0]}:` : `${keys[at]}, a ${types[at]},`
       }
     )

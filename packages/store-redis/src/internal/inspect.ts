@@ -8,22 +8,16 @@ import {
   type StoreError,
   type StreamSummary
 } from "@tidemark/core"
-import { Effect, Option, Stream } from "effect"
-import { Cluster, type Redis } from "ioredis"
+import { Effect, Stream } from "effect"
 import { namespaceKey } from "../IdempotencyStore.ts"
 import { streamKeys } from "../OffsetStore.ts"
 import type { Connection } from "./Connection.ts"
+import { names, onwards } from "./names.ts"
 import { unpackKey } from "./Packer.ts"
 import { numberIn, readProgress, readStream } from "./progress.ts"
 import { keyScripts, offsetScripts } from "./scripts.ts"
-import { nameInTag } from "./wire.ts"
 
 const verb = "inspect"
-const pageSize = 500
-
-/** Goes on from a cursor of Redis; "0" is the end. */
-const onwards = (cursor: string): Option.Option<string> =>
-  cursor === "0" ? Option.none() : Option.some(cursor)
 
 const inGroups = <Group extends ReadonlyArray<unknown>, A>(
   flat: ReadonlyArray<unknown>,
@@ -33,32 +27,6 @@ const inGroups = <Group extends ReadonlyArray<unknown>, A>(
   Array.from({ length: flat.length / size }, (_, index) =>
     make(flat.slice(index * size, (index + 1) * size) as ReadonlyArray<unknown> as Group)
   )
-
-/** The names of streams (`s`) or namespaces (`k`) under the prefix. */
-const names = (
-  connection: Connection,
-  prefix: string,
-  kind: "s" | "k"
-): Stream.Stream<string, StoreError> => {
-  const begin = `${prefix}:${kind}:{`
-  const onNode = (node: Redis) =>
-    Stream.paginate("0", (cursor) =>
-      Effect.map(
-        connection.send(verb, () => node.scan(cursor, "MATCH", `${begin}*}`, "COUNT", pageSize)),
-        (reply) => {
-          const [next, keys] = reply as [string, Array<string>]
-          return [keys.map((key) => nameInTag(key.slice(begin.length, -1))), onwards(next)] as const
-        }
-      )
-    )
-  return Stream.suspend(() => {
-    const { client } = connection
-    return Stream.flatMap(
-      Stream.fromIterable(client instanceof Cluster ? client.nodes("master") : [client]),
-      onNode
-    )
-  })
-}
 
 const readOf = (connection: Connection, prefix: string, stream: string) =>
   Effect.map(connection.readBytes(verb, offsetScripts.progress, streamKeys(prefix, stream)), readStream)
@@ -189,8 +157,8 @@ const keysOf = (
 
 /** The optional ability to list. */
 export const inspect = (connection: Connection, prefix: string) => {
-  const streams = names(connection, prefix, "s")
-  const namespaces = names(connection, prefix, "k")
+  const streams = names(connection, verb, `${prefix}:s:{`)
+  const namespaces = names(connection, verb, `${prefix}:k:{`)
   const streamClaims = (stream: string) =>
     Stream.unwrap(Effect.map(claimsOfStream(connection, prefix, stream), Stream.fromIterable))
   const keyClaims = (namespace: string) =>

@@ -21,6 +21,7 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 
 const common = [lua("lib/time"), lua("lib/format")]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
+const parked = [...common, lua("lib/parked")]
 const state = [...common, lua("lib/state")]
 const done = lua("lib/done")
 const namespace = lua("lib/namespace")
@@ -57,6 +58,13 @@ export const keyScripts = {
   forget: script(...keys, lua("keys/forget")),
   held: script(...state, namespace, lua("keys/held")),
   completed: script(...keys, lua("keys/completed"))
+}
+
+export const parkedScripts = {
+  park: script(...parked, lua("parked/park")),
+  page: script(...parked, lua("parked/page")),
+  get: script(...parked, lua("parked/get")),
+  remove: script(...parked, lua("parked/remove"))
 }
 
 export const startScripts = {

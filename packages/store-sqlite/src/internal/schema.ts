@@ -94,6 +94,21 @@ export const migrations: ReadonlyArray<string> = [
     PRIMARY KEY (namespace, key)
   ) WITHOUT ROWID;
 
+  -- Apart from the streams: a record stays when its stream is forgotten. The content last, since lists don't read it.
+  CREATE TABLE tidemark_parked (
+    stream TEXT NOT NULL,
+    position REAL NOT NULL,
+    topic TEXT NOT NULL,
+    partition_number INTEGER NOT NULL,
+    timestamp REAL NOT NULL,
+    error_tag TEXT NOT NULL,
+    error_message TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    parked_at REAL NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (stream, position)
+  );
+
   CREATE TABLE tidemark_counters (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

@@ -1,5 +1,5 @@
 -- Tries what the scripts need, on keys that nobody else uses. Answers {command, error} for the first that is refused.
-local hash, text = KEYS[1], KEYS[1] .. ':c'
+local hash, text, set = KEYS[1], KEYS[1] .. ':c', KEYS[1] .. ':i'
 local soon = redis.call('TIME')[1] * 1000 + 60000
 local tries = {
   { 'HDEL', hash, 'field' },
@@ -13,7 +13,11 @@ local tries = {
   { 'GET', text },
   { 'EXISTS', text },
   { 'UNLINK', text },
-  { 'DEL', hash, text }
+  { 'ZADD', set, 1, 1 },
+  { 'ZRANGEBYSCORE', set, 1, 1 },
+  { 'ZCARD', set },
+  { 'ZREM', set, 1 },
+  { 'DEL', hash, text, set }
 }
 for _, try in ipairs(tries) do
   local reply = redis.pcall(unpack(try))
