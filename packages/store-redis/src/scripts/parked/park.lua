@@ -7,9 +7,10 @@ for at = 1, #ARGV, 3 do
   if found then
     answers[#answers + 1] = found == content and 2 or 3
   else
+    -- first what may still be refused: a key of another type, memory that is full
+    redis.call('ZADD', index, offset, offset)
     told = '{"parkedAt":' .. digits(now) .. ',' .. string.sub(told, 2)
     redis.call('HSET', records, 'v', FORMAT, offset, told, 'd' .. offset, content)
-    redis.call('ZADD', index, offset, offset)
     answers[#answers + 1] = 1
   end
 end
