@@ -10,18 +10,13 @@
  */
 import { OffsetRanges } from "@tidemark/core"
 import type { KafkaRecord, RecordBatch } from "../../KafkaClient.ts"
+import { bytesOf } from "../recordBytes.ts"
 import { Lanes, type Order } from "./Lanes.ts"
 
 const queued = 0
 const started = 1
 const finished = 2
 const completed = 3
-
-/** A record's bytes beside its key and value: headers, and what objects cost. A rough figure is enough for a bound. */
-const overheadBytes = 100
-
-const bytesOf = (record: KafkaRecord): number =>
-  (record.key?.length ?? 0) + (record.value?.length ?? 0) + overheadBytes
 
 /** Whether a record may run now. Asked when its turn comes; where records have no idempotency keys, always "run". */
 export type Gate = (tile: number) => "run" | "skip" | "wait"

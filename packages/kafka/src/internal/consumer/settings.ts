@@ -1,9 +1,10 @@
 /** A consumer's options, checked, with their defaults, in plain numbers. */
 import { hostname } from "node:os"
-import { InvalidInput, Key, Policies } from "@tidemark/core"
-import type { Duration, Effect } from "effect"
+import { Key } from "@tidemark/core"
+import type { Effect } from "effect"
 import type { KafkaRecord } from "../../KafkaClient.ts"
 import type { ConsumerOptions, RecordClaim } from "../../KafkaConsumer.ts"
+import { checkFunction, checkKnown, checkTopics, count, fail, millis, text, word } from "../optionChecks.ts"
 import type { Order } from "./Lanes.ts"
 
 export interface Bounds {
@@ -71,70 +72,6 @@ const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, tru
   retention: true
 }
 
-const describe = (value: unknown): string => {
-  if (typeof value === "string") return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}...` : value)
-  if (Array.isArray(value)) return value.length === 0 ? "[]" : `[${value.map(describe).join(", ")}]`
-  return typeof value === "object" && value !== null ? "an object" : String(value)
-}
-
-const fail = (field: string, value: unknown, allowed: string): never => {
-  throw new InvalidInput({ field, value: describe(value), allowed })
-}
-
-const checkKnown = (what: string, given: object, known: Readonly<Record<string, unknown>>): void => {
-  for (const option of Object.keys(given))
-    if (!Object.hasOwn(known, option)) fail(what, option, Object.keys(known).join(", "))
-}
-
-const text = (field: string, value: unknown): string => {
-  if (typeof value !== "string" || value === "" || !value.isWellFormed() || Buffer.byteLength(value) > 1_024)
-    return fail(field, value, "1 to 1,024 bytes of UTF-8 without lone surrogates")
-  return value
-}
-
-const count = (field: string, value: number | undefined, fallback: number, max: number): number => {
-  if (value === undefined) return fallback
-  return Number.isSafeInteger(value) && value >= 1 && value <= max
-    ? value
-    : fail(field, value, `an integer from 1 to ${max}`)
-}
-
-const word = <Word extends string>(
-  field: string,
-  value: Word | undefined,
-  words: readonly [Word, ...ReadonlyArray<Word>]
-): Word => {
-  if (value === undefined) return words[0]
-  return words.includes(value) ? value : fail(field, value, words.join(", "))
-}
-
-const millis = (
-  field: string,
-  value: Duration.Input | undefined,
-  fallback: number,
-  max = 86_400_000
-): number => {
-  if (value === undefined) return fallback
-  const duration = Policies.duration(field, value)
-  if (typeof duration !== "number") throw duration
-  return duration <= max ? duration : fail(field, duration, `more than 0 and at most ${max}, in milliseconds`)
-}
-
-const topicPattern = /^[A-Za-z0-9._-]{1,249}$/
-
-const checkTopics = (topics: ReadonlyArray<string>): ReadonlyArray<string> => {
-  if (!Array.isArray(topics) || topics.length === 0) return fail("topics", topics, "at least one topic")
-  for (const topic of topics) {
-    if (typeof topic !== "string" || !topicPattern.test(topic) || topic === "." || topic === "..")
-      return fail("topics", topic, "names of 1 to 249 letters, digits, dots, underscores and hyphens")
-  }
-  if (new Set(topics).size !== topics.length) return fail("topics", topics, "each topic once")
-  return [...topics]
-}
-
-const checkFunction = <F>(field: string, value: F): F =>
-  typeof value === "function" ? value : fail(field, value, "a function")
-
 const checkBounds = (given: Partial<Bounds>): Bounds => {
   if (typeof given !== "object" || given === null) return fail("bounds", given, "an object")
   checkKnown("option of bounds", given, { ...defaultBounds })
@@ -151,7 +88,7 @@ const checkBounds = (given: Partial<Bounds>): Bounds => {
 /** @throws InvalidInput naming the option, its value and what is allowed. */
 export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndHandler<E, R> => {
   checkKnown("option of KafkaConsumer", options, knownOptions)
-  const topics = checkTopics(options.topics)
+  const topics = checkTopics("topics", options.topics)
   const groupId = text("groupId", options.groupId)
   const cluster = options.cluster === undefined ? undefined : text("cluster", options.cluster)
   // Encoded, a name may be three times as long: found out now, not at the first assignment.
