@@ -11,8 +11,17 @@
 import type { Socket } from "node:net"
 import { createConnection, isIP } from "node:net"
 import { connect as createTlsConnection } from "node:tls"
-import { Config, ConfigProvider, Effect, Layer, type Scope } from "effect"
+import { type Config, Effect, Layer, type Scope } from "effect"
 import kafkajs, { type ISocketFactory, type Kafka, type KafkaConfig } from "kafkajs"
+import {
+  brokersConfig,
+  type ClientOptions,
+  type ClusterOptions,
+  clientSettings,
+  invalidOption,
+  validateClusterOptions,
+  validateOptions
+} from "./internal/clientOptions.ts"
 import { makeAdmin } from "./internal/kafkajsAdmin.ts"
 import type { Connection, EndableKafka, MemberKafka } from "./internal/kafkajsConnection.ts"
 import { toKafkaError } from "./internal/kafkajsErrors.ts"
@@ -20,129 +29,24 @@ import { type LogLevel, logLevels, makeLogCreator } from "./internal/kafkajsLog.
 import { makeProduce } from "./internal/kafkajsProducer.ts"
 import { KafkaJsSession } from "./internal/kafkajsSession.ts"
 import { makeTransactionalProducer } from "./internal/kafkajsTransactions.ts"
-import { invalidRequest, unknownOption } from "./internal/memberOptions.ts"
 import { type Driver, join } from "./internal/membership.ts"
 import { makePartitionCheck } from "./internal/produceRequests.ts"
 import { KafkaClient } from "./KafkaClient.ts"
 import type { KafkaError } from "./KafkaErrors.ts"
 
-/** What every way of making the client may set. */
-export interface ClientOptions {
-  /**
-   * How often an operation is tried before its error is handed on: an attempt, then pauses that double from
-   * `initialDelayMillis` up to `maxDelayMillis`. Each failed attempt is a line in the log. A member that was in its
-   * group already joins again without a bound. 5 attempts, 300 ms, 5,000 ms by default.
-   */
-  readonly retry?: {
-    readonly attempts?: number
-    readonly initialDelayMillis?: number
-    readonly maxDelayMillis?: number
-  }
-  /** How long it may take to notice new partitions and moved leaders; 60,000 ms by default. */
-  readonly metadataMaxAgeMillis?: number
-  /** How much one fetch brings of one partition, in bytes; 1 MiB by default. */
-  readonly maxBytesPerPartition?: number
-  /** How much one fetch brings in all, in bytes; 10 MiB by default. */
-  readonly maxBytes?: number
-  /** Whether brokers may create a topic because it is read or written; false by default. */
-  readonly allowAutoTopicCreation?: boolean
-}
-
 /** How to reach a cluster. */
-export interface Options extends ClientOptions {
-  /** Addresses as `host:port`, of some brokers of the cluster; at least one. */
-  readonly brokers: ReadonlyArray<string>
-  /** How this application is named in the brokers' logs and quotas; `tidemark` by default. */
-  readonly clientId?: string
+export interface Options extends ClusterOptions {
   readonly ssl?: KafkaConfig["ssl"]
   readonly sasl?: KafkaConfig["sasl"]
   /** Makes the connections; for proxies and tests. */
   readonly socketFactory?: ISocketFactory
-  /** How long connecting to one broker may take; 3,000 ms by default. */
-  readonly connectionTimeoutMillis?: number
-  /** How long one request may take; 30,000 ms by default. */
-  readonly requestTimeoutMillis?: number
   /** What of kafkajs's own log goes into Effect's; `warn` by default. What comes back as an error is left out. */
   readonly logLevel?: LogLevel
 }
 
-export type { LogLevel }
+export type { ClientOptions, LogLevel }
 
-const invalid = (
-  brokers: ReadonlyArray<string>,
-  field: string,
-  value: unknown,
-  allowed: string
-): KafkaError => invalidRequest("connect", brokers, field, value, allowed)
-
-const addressPattern = /^[^\s:,]+:(\d{1,5})$/
-const allowedAddresses = "addresses as host:port, with a port from 1 to 65535"
-
-const isAddress = (address: string): boolean => {
-  const port = Number(addressPattern.exec(address)?.[1] ?? 0)
-  return port >= 1 && port <= 65_535
-}
-
-const retryNames = ["attempts", "initialDelayMillis", "maxDelayMillis"]
-const optionNames: ReadonlyArray<keyof Options> = [
-  "brokers",
-  "clientId",
-  "ssl",
-  "sasl",
-  "socketFactory",
-  "connectionTimeoutMillis",
-  "requestTimeoutMillis",
-  "logLevel",
-  "retry",
-  "metadataMaxAgeMillis",
-  "maxBytesPerPartition",
-  "maxBytes",
-  "allowAutoTopicCreation"
-]
-
-const positiveInteger = "a whole number above 0"
-
-const validate = (
-  brokers: ReadonlyArray<string>,
-  options: ClientOptions & Partial<Options>
-): KafkaError | undefined => {
-  const numbers = {
-    "retry.attempts": options.retry?.attempts,
-    "retry.initialDelayMillis": options.retry?.initialDelayMillis,
-    "retry.maxDelayMillis": options.retry?.maxDelayMillis,
-    metadataMaxAgeMillis: options.metadataMaxAgeMillis,
-    maxBytesPerPartition: options.maxBytesPerPartition,
-    maxBytes: options.maxBytes,
-    connectionTimeoutMillis: options.connectionTimeoutMillis,
-    requestTimeoutMillis: options.requestTimeoutMillis
-  }
-  const unknown = unknownOption(options, optionNames) ?? unknownOption(options.retry ?? {}, retryNames)
-  if (unknown !== undefined)
-    return invalid(
-      brokers,
-      `the option ${unknown[0]}`,
-      unknown[1],
-      [...optionNames, ...retryNames].join(", ")
-    )
-  for (const [field, value] of Object.entries(numbers))
-    if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
-      return invalid(brokers, field, value, positiveInteger)
-  return undefined
-}
-
-const settings = (
-  options: ClientOptions
-): Omit<Connection, "brokers" | "kafka" | "makeMemberKafka" | "makeProducerKafka"> => ({
-  retry: {
-    attempts: options.retry?.attempts ?? 5,
-    initialDelayMillis: options.retry?.initialDelayMillis ?? 300,
-    maxDelayMillis: options.retry?.maxDelayMillis ?? 5_000
-  },
-  metadataMaxAgeMillis: options.metadataMaxAgeMillis ?? 60_000,
-  maxBytesPerPartition: options.maxBytesPerPartition ?? 1_048_576,
-  maxBytes: options.maxBytes ?? 10_485_760,
-  allowAutoTopicCreation: options.allowAutoTopicCreation ?? false
-})
+const driverNames: ReadonlyArray<keyof Options> = ["ssl", "sasl", "socketFactory", "logLevel"]
 
 const makeClient = Effect.fnUntraced(function* (
   connection: Connection
@@ -236,9 +140,7 @@ const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<KafkaClient["Service"], KafkaError, Scope.Scope> {
   const { brokers } = options
-  if (brokers.length === 0 || !brokers.every(isAddress))
-    return yield* invalid(brokers, "brokers", brokers, `at least one of ${allowedAddresses}`)
-  const wrong = validate(brokers, options)
+  const wrong = validateClusterOptions(options, driverNames)
   if (wrong !== undefined) return yield* wrong
   const config: KafkaConfig = {
     brokers: [...brokers],
@@ -256,7 +158,7 @@ const make = Effect.fnUntraced(function* (
     return { kafka: new kafkajs.Kafka({ ...config, socketFactory, retry }), destroySockets }
   }
   return yield* makeClient({
-    ...settings(options),
+    ...clientSettings(options),
     brokers,
     kafka: new kafkajs.Kafka({ ...config, socketFactory: userFactory, retry: onePass(brokers) }),
     makeMemberKafka: () => Effect.sync((): MemberKafka => ({ ...makeEndable(aBlink), release: () => {} })),
@@ -273,17 +175,6 @@ const make = Effect.fnUntraced(function* (
  */
 export const layer = (options: Options): Layer.Layer<KafkaClient, KafkaError> =>
   Layer.effect(KafkaClient, make(options))
-
-const brokersConfig: Config.Config<ReadonlyArray<string>> = Config.mapEffect(
-  Config.withDefault(Config.String("KAFKA_BROKERS"), ""),
-  (text) => {
-    const brokers = text.split(",").map((address) => address.trim())
-    if (brokers.every(isAddress)) return Effect.succeed(brokers)
-    const value = text === "" ? "not set" : JSON.stringify(text)
-    const message = `KAFKA_BROKERS is ${value}; allowed: ${allowedAddresses}, separated by commas`
-    return Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
-  }
-)
 
 /**
  * As `layer`, with the addresses from the variable `KAFKA_BROKERS`: `host:port`, several separated by commas. A bad or
@@ -315,7 +206,7 @@ export const layerClient = (
       if (groups.has(groupId)) {
         const allowed =
           "a group that no other member of this kafkajs client is in; use another client, or KafkaJs.layer"
-        return Effect.fail(invalid(brokers, "groupId", groupId, allowed))
+        return Effect.fail(invalidOption(brokers, "groupId", groupId, allowed))
       }
       groups.add(groupId)
       return Effect.succeed({ kafka, destroySockets: () => {}, release: () => groups.delete(groupId) })
@@ -323,10 +214,10 @@ export const layerClient = (
   return Layer.effect(
     KafkaClient,
     Effect.suspend(() => {
-      const wrong = validate(brokers, options)
+      const wrong = validateOptions(brokers, options, driverNames)
       return wrong === undefined
         ? makeClient({
-            ...settings(options),
+            ...clientSettings(options),
             brokers,
             kafka,
             makeMemberKafka,

@@ -1,13 +1,10 @@
 import { Effect, type Scope, Semaphore } from "effect"
 import type { Admin } from "kafkajs"
 import type { CommittedOffset, LogBounds, TopicPartition } from "../KafkaClient.ts"
-import { KafkaError } from "../KafkaErrors.ts"
+import type { KafkaError } from "../KafkaErrors.ts"
+import { type AdminOperations, type TopicToCreate, topicsOf, unknownPartition } from "./adminOperations.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
 import { withRetry } from "./retrying.ts"
-
-const topicsOf = (partitions: ReadonlyArray<TopicPartition>): Array<string> => [
-  ...new Set(partitions.map(({ topic }) => topic))
-]
 
 /**
  * The questions that kafkajs's admin client answers. The client is connected on first use, and replaced after a
@@ -50,15 +47,6 @@ export const makeAdmin = Effect.fnUntraced(function* (
 
   const ask: typeof askOnce = (operation, topics, question) =>
     withRetry(connection, askOnce(operation, topics, question))
-
-  const unknownPartition = (operation: string, { topic, partition }: TopicPartition) =>
-    new KafkaError({
-      reason: "UnknownTopic",
-      operation,
-      brokers,
-      detail: `topic "${topic}" has no partition ${partition}`,
-      retriable: false
-    })
 
   /** Makes the brokers create topics by asking for them as a reader would, which `admin` never does. */
   const touch = (operation: string, topics: ReadonlyArray<string>): Effect.Effect<void, KafkaError> =>
@@ -126,7 +114,8 @@ export const makeAdmin = Effect.fnUntraced(function* (
     const byTopic = new Map(topics.map((topic, index) => [topic, bounds[index]!]))
     return yield* Effect.forEach(partitions, ({ topic, partition }) => {
       const found = byTopic.get(topic)?.find((candidate) => candidate.partition === partition)
-      if (found === undefined) return Effect.fail(unknownPartition("logBounds", { topic, partition }))
+      if (found === undefined)
+        return Effect.fail(unknownPartition("logBounds", brokers, { topic, partition }))
       return Effect.succeed({ topic, partition, low: Number(found.low), high: Number(found.high) })
     })
   })
@@ -161,24 +150,3 @@ export const makeAdmin = Effect.fnUntraced(function* (
     createTopics: (topics) => Effect.forEach(topics, createTopic, { discard: true })
   }
 })
-
-interface TopicToCreate {
-  readonly topic: string
-  readonly partitions: number
-  readonly config?: Readonly<Record<string, string>>
-}
-
-export interface AdminOperations {
-  readonly partitionCounts: (
-    topics: ReadonlyArray<string>,
-    operation?: string
-  ) => Effect.Effect<ReadonlyMap<string, number>, KafkaError>
-  readonly committed: (
-    groupId: string,
-    partitions: ReadonlyArray<TopicPartition>
-  ) => Effect.Effect<ReadonlyArray<CommittedOffset>, KafkaError>
-  readonly logBounds: (
-    partitions: ReadonlyArray<TopicPartition>
-  ) => Effect.Effect<ReadonlyArray<LogBounds>, KafkaError>
-  readonly createTopics: (topics: ReadonlyArray<TopicToCreate>) => Effect.Effect<void, KafkaError>
-}

@@ -1,18 +1,13 @@
 import { Effect } from "effect"
 import type { Kafka } from "kafkajs"
 import type { KafkaError } from "../KafkaErrors.ts"
+import type { ClientSettings } from "./clientOptions.ts"
 import { toKafkaError } from "./kafkajsErrors.ts"
 import type { ErrorContext } from "./protocolErrors.ts"
-import type { RetryBounds } from "./retrying.ts"
 
 /** What the parts of the kafkajs driver share. */
-export interface Connection {
+export interface Connection extends ClientSettings {
   readonly brokers: ReadonlyArray<string>
-  readonly retry: RetryBounds
-  readonly metadataMaxAgeMillis: number
-  readonly maxBytesPerPartition: number
-  readonly maxBytes: number
-  readonly allowAutoTopicCreation: boolean
   /** One for `admin` and `producer`. */
   readonly kafka: Kafka
   /**

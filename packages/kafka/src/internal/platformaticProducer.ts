@@ -1,0 +1,85 @@
+import type { MessageToProduce, Producer } from "@platformatic/kafka"
+import { Effect } from "effect"
+import type { HeaderValue, ProducerRecord } from "../KafkaClient.ts"
+import type { KafkaError } from "../KafkaErrors.ts"
+import type { AdminOperations } from "./adminOperations.ts"
+import { partitionOf } from "./murmur2.ts"
+import type { Connecting } from "./platformaticCluster.ts"
+import { toKafkaError } from "./platformaticErrors.ts"
+import { makePartitionCheck, toRequests } from "./produceRequests.ts"
+import { withRetry } from "./retrying.ts"
+
+const bytesOf = (value: Buffer | string): Buffer => (typeof value === "string" ? Buffer.from(value) : value)
+
+const partsOf = (value: HeaderValue): ReadonlyArray<Buffer | string> =>
+  typeof value === "string" || Buffer.isBuffer(value) ? [value] : (value as ReadonlyArray<Buffer | string>)
+
+/** The library takes a map; with names as buffers, each one of its own, a name may come more than once. */
+const headersOf = (headers: Readonly<Record<string, HeaderValue>>): Map<Buffer, Buffer> => {
+  const map = new Map<Buffer, Buffer>()
+  for (const [name, value] of Object.entries(headers))
+    for (const part of partsOf(value)) map.set(Buffer.from(name), bytesOf(part))
+  return map
+}
+
+/** Produces with the library's producer. */
+export const makeProduce = (
+  connecting: Connecting,
+  producer: Producer,
+  admin: AdminOperations
+): ((records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>) => {
+  const { brokers } = connecting
+  const operation = "produce"
+  const { check, countOf, forget } = makePartitionCheck(brokers, admin.partitionCounts)
+  const turns = new Map<string, number>()
+
+  const inTurn = (topic: string, count: number): number => {
+    const turn = turns.get(topic) ?? 0
+    turns.set(topic, turn + 1)
+    return turn % count
+  }
+
+  const toMessage = ({
+    headers,
+    key,
+    partition,
+    timestampMillis,
+    topic,
+    value
+  }: ProducerRecord): MessageToProduce => {
+    const bytes = key === undefined ? undefined : bytesOf(key)
+    const count = countOf(topic)
+    const chosen = partition ?? (bytes === undefined ? inTurn(topic, count) : partitionOf(bytes, count))
+    return {
+      topic,
+      partition: chosen,
+      // the library's types know no tombstones, its encoding does
+      value: (value === null ? null : bytesOf(value)) as Buffer,
+      ...(bytes === undefined ? {} : { key: bytes }),
+      ...(headers === undefined ? {} : { headers: headersOf(headers) }),
+      ...(timestampMillis === undefined ? {} : { timestamp: BigInt(timestampMillis) })
+    }
+  }
+
+  return Effect.fnUntraced(function* (records) {
+    if (records.length === 0) return
+    yield* check(records)
+    for (const request of toRequests(records)) {
+      const messages = request.map(toMessage)
+      const topics = [...new Set(request.map(({ topic }) => topic))]
+      yield* withRetry(
+        connecting,
+        Effect.tryPromise({
+          try: () => producer.send({ messages, acks: -1 }),
+          catch: (error) => toKafkaError(error, { operation, brokers, topics })
+        })
+      ).pipe(
+        Effect.tapError((error) =>
+          Effect.sync(() => {
+            if (error.reason === "UnknownTopic") forget(topics)
+          })
+        )
+      )
+    }
+  })
+}
