@@ -8,16 +8,18 @@
  * owner begins when the lease ends.
  */
 import { IdempotencyStore, type InvalidInput, OffsetStore } from "@tidemark/core"
-import { Cause, Clock, type Duration, Effect, Exit, Layer, Scheduler } from "effect"
+import { Cause, Clock, Context, type Duration, Effect, Exit, Layer, Scheduler } from "effect"
+import type { Holder } from "./internal/consumer/acquire.ts"
 import { type Counters, makeCounters } from "./internal/consumer/counters.ts"
 import { Engine } from "./internal/consumer/Engine.ts"
 import type { ConsumerFailure } from "./internal/consumer/environment.ts"
 import type { Order } from "./internal/consumer/Lanes.ts"
 import type { Phase } from "./internal/consumer/Partition.ts"
+import { checkPlaces, Pauses, type Place } from "./internal/consumer/Pauses.ts"
 import { type Bounds, readSettings } from "./internal/consumer/settings.ts"
 import { KafkaClient, type KafkaRecord } from "./KafkaClient.ts"
 
-export type { Bounds, ConsumerFailure, Counters, Order, Phase }
+export type { Bounds, ConsumerFailure, Counters, Holder, Order, Phase, Place }
 
 /** What a handler may know of the claim under which it runs. */
 export interface RecordClaim {
@@ -96,20 +98,32 @@ export interface PartitionStatus {
   readonly position: number | undefined
   /** Everything below is completed; `undefined` until the partition is ours. */
   readonly watermark: number | undefined
+  /** How many offsets between the watermark and the highest completed one are not completed. */
+  readonly gaps: number
   /** Records received, or known to be absent, that are not completed in the store. */
   readonly unfinished: number
   /** Records received whose handlers have not ended. */
   readonly inFlight: number
   /** Records whose handlers are at work. */
   readonly running: number
-  /** Whether it is paused at a bound. */
-  readonly paused: boolean
+  /** The lowest offset received that is not completed in the store, and for how long it has been here. */
+  readonly oldest: { readonly offset: number; readonly ageMillis: number } | undefined
+  /** Whether somebody has paused it, and the bound at which it has paused itself. */
+  readonly pausedBy: { readonly user: boolean; readonly bound: keyof Bounds | undefined }
+  /** While it is paused at a bound: the offset that it waits for, its oldest. */
+  readonly stalledAt: number | undefined
+  /** While it waits for its claim: whose it is, and until when, in milliseconds since the epoch. */
+  readonly heldBy: Holder | undefined
   /** How far the watermark is behind the log's end, as the last fetch told it. */
   readonly lag: number | undefined
 }
 
 /** A snapshot of a consumer. */
 export interface ConsumerStatus {
+  /** `new`: not started; `stopping`: what is at work ends, nothing starts; `ended`: as `failure` tells. */
+  readonly phase: "new" | "running" | "stopping" | "ended"
+  /** Why it has ended; `undefined` while it has not, and where it was asked to. */
+  readonly failure: Cause.Cause<unknown> | undefined
   readonly counters: Readonly<Counters>
   readonly partitions: ReadonlyArray<PartitionStatus>
   /** Records at work, over all partitions. */
@@ -118,24 +132,58 @@ export interface ConsumerStatus {
   readonly unmarked: number
 }
 
+/** What can be done with a consumer while it runs. */
+export interface ConsumerHandle {
+  /** How it stands now, or stood when it ended. */
+  readonly status: Effect.Effect<ConsumerStatus>
+  /**
+   * Nothing more of these partitions is read or started; what is at work ends and is completed. They stay ours, with
+   * their claims, and paused, whatever rebalances come and go, until `resume`.
+   *
+   * @param places - partitions, or topics with all theirs. Default: everything, also what is assigned later. Fails with
+   * `InvalidInput` for a topic that is not consumed, or a partition that can't be.
+   */
+  readonly pause: (places?: ReadonlyArray<Place>) => Effect.Effect<void, InvalidInput>
+  /** Undoes `pause`, for these or for everything. Of words for all, a topic and a partition the narrower counts. */
+  readonly resume: (places?: ReadonlyArray<Place>) => Effect.Effect<void, InvalidInput>
+  /**
+   * Pauses everything, and waits until nothing is at work, all that is done is completed in the store, and the
+   * watermarks are committed. The partitions and their claims stay ours: `resume` goes on, and interrupting `run`
+   * leaves the group. It waits for as long as handlers take; `Effect.timeout` bounds it, and leaves all paused.
+   */
+  readonly drain: Effect.Effect<void>
+}
+
 /** A consumer, not yet started. */
-export interface KafkaConsumer<E, R> {
+export interface KafkaConsumer<E, R> extends ConsumerHandle {
   /**
    * Consumes until it is interrupted, or until something fails. Either way it then starts no record any more, lets
    * those at work end (for the drain timeout), completes and commits what is done, gives its partitions back and
    * leaves the group.
    */
   readonly run: Effect.Effect<never, E | ConsumerFailure, R | KafkaClient | OffsetStore | IdempotencyStore>
-  /** How it stands now, or stood when it ended. */
-  readonly status: Effect.Effect<ConsumerStatus>
 }
 
-const notStarted = (): ConsumerStatus => ({
+/** The handle of the consumer that {@link layer} runs. */
+export class Handle extends Context.Service<Handle, ConsumerHandle>()(
+  "@tidemark/kafka/KafkaConsumer/Handle"
+) {}
+
+const nothingYet = (): ReturnType<Engine<unknown, unknown>["status"]> => ({
   counters: makeCounters(),
   partitions: [],
   running: 0,
   unmarked: 0
 })
+
+const phaseOf = (
+  engine: { readonly isStopping: boolean } | undefined,
+  end: unknown
+): ConsumerStatus["phase"] => {
+  if (end !== undefined) return "ended"
+  if (engine === undefined) return "new"
+  return engine.isStopping ? "stopping" : "running"
+}
 
 /**
  * A consumer with a handle on what it does.
@@ -154,21 +202,56 @@ export const make = <E, R>(
     Effect.try({ try: () => readSettings(options), catch: (error) => error as InvalidInput }),
     (settings): KafkaConsumer<E, R> => {
       let latest: Engine<E, R> | undefined
+      let end: Exit.Exit<never, E | ConsumerFailure> | undefined
+      const pauses = new Pauses()
+      const hold = (places: ReadonlyArray<Place> | undefined, paused: boolean): void => {
+        pauses.set(places, paused)
+        latest?.hold()
+      }
+      const set = (paused: boolean) => (places?: ReadonlyArray<Place>) =>
+        Effect.try({
+          try: () => {
+            checkPlaces(settings.topics, places)
+            hold(places, paused)
+          },
+          catch: (error) => error as InvalidInput
+        })
       return {
-        status: Effect.sync(() => latest?.status() ?? notStarted()),
+        status: Effect.sync(() => ({
+          phase: phaseOf(latest, end),
+          failure:
+            end !== undefined && Exit.isFailure(end) && !Cause.hasInterruptsOnly(end.cause)
+              ? end.cause
+              : undefined,
+          ...(latest?.status() ?? nothingYet())
+        })),
+        pause: set(true),
+        resume: set(false),
+        drain: Effect.suspend(() => {
+          hold(undefined, true)
+          return latest?.settled ?? Effect.void
+        }),
         run: Effect.scoped(
           Effect.gen(function* () {
-            const engine = new Engine<E, R>(settings, {
+            const services = {
               client: yield* KafkaClient,
               offsets: yield* OffsetStore,
               keys: yield* IdempotencyStore,
               context: yield* Effect.context<R>(),
               clock: yield* Clock.Clock,
               scheduler: yield* Scheduler.Scheduler
-            })
+            }
+            const engine = new Engine<E, R>(settings, services, pauses)
             latest = engine
+            end = undefined
             return yield* engine.run
           })
+        ).pipe(
+          Effect.onExit((exit) =>
+            Effect.sync(() => {
+              end = exit
+            })
+          )
         )
       }
     }
@@ -197,14 +280,25 @@ export const run = <E, R>(
 > => Effect.flatMap(make(options), (consumer) => consumer.run)
 
 /**
- * A consumer that runs for as long as the layer does. Bad options fail the layer. A failure later on ends the consumer
- * and is logged as an error; a program that must end with it uses {@link run}.
+ * A consumer that runs for as long as the layer does, and its handle. Bad options fail the layer. A failure later on
+ * ends the consumer and is logged as an error; a program that must end with it uses {@link run}, and one with several
+ * consumers {@link make}.
+ *
+ * @example
+ * const program = Effect.gen(function* () {
+ *   const consumer = yield* KafkaConsumer.Handle
+ *   yield* consumer.drain
+ *   yield* deploySomething
+ *   yield* consumer.resume()
+ * })
+ * program.pipe(Effect.provide(KafkaConsumer.layer({ topics: ["orders"], groupId: "billing", handler: charge })))
  */
 export const layer = <E, R>(
   options: ConsumerOptions<E, R>
-): Layer.Layer<never, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore> =>
-  Layer.effectDiscard(
-    Effect.flatMap(make(options), (consumer) =>
+): Layer.Layer<Handle, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore> =>
+  Layer.effect(
+    Handle,
+    Effect.tap(make(options), (consumer) =>
       Effect.forkScoped(
         Effect.onExit(consumer.run, (exit) =>
           Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)

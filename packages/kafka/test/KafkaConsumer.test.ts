@@ -215,7 +215,7 @@ describe("KafkaConsumer, one at work", () => {
             )
         })
         const at = () => consumer.status().partitions.find(({ partition }) => partition === 0)
-        yield* until("paused", () => at()?.paused === true)
+        yield* until("paused", () => at()?.pausedBy.bound !== undefined)
         yield* Effect.sleep(50)
         expect(at()?.inFlight).toBeLessThanOrEqual(40)
         open = true
@@ -435,7 +435,7 @@ describe("KafkaConsumer, when a log or a store misbehaves", () => {
             )
         })
         const at = () => consumer.status().partitions.find(({ partition }) => partition === 0)
-        yield* until("paused", () => at()?.paused === true)
+        yield* until("paused", () => at()?.pausedBy.bound !== undefined)
         const position = at()?.position ?? 0
         broker.deleteRecords("orders", 0, 40)
         open = true

@@ -340,6 +340,13 @@ class Run {
     const { state } = this
     expect(state.watermark).toBe(OffsetRanges.watermark(this.completed, 0))
     expect(state.running).toBe(this.running.size)
+    const { end } = this
+    const highest = Math.max(OffsetRanges.end(this.completed) ?? 0, OffsetRanges.end(this.before) ?? 0)
+    let gaps = 0
+    for (let offset = state.watermark; offset < highest; offset++)
+      if (!OffsetRanges.contains(offset < end ? this.completed : this.before, offset)) gaps++
+    expect(state.gaps).toBe(gaps)
+    expect(state.oldest === undefined).toBe(state.unfinished === 0)
     for (; this.records[this.below] < state.watermark; this.below++) {
       const offset = this.records[this.below]
       if (!this.ended.has(offset)) expect(OffsetRanges.contains(this.before, offset)).toBe(true)

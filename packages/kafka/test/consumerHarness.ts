@@ -143,6 +143,7 @@ export const work =
     })
 
 export interface Running<E> {
+  readonly handle: KafkaConsumer.ConsumerHandle
   readonly status: () => KafkaConsumer.ConsumerStatus
   /** Ends when the consumer does. */
   readonly exit: Effect.Effect<Exit.Exit<never, E | KafkaConsumer.ConsumerFailure>>
@@ -176,6 +177,7 @@ export const start = Effect.fnUntraced(function* <E>(
   const own = client ?? broker.makeClient()
   const fiber = yield* Effect.forkScoped(Effect.provideService(consumer.run, KafkaClient, own))
   return {
+    handle: consumer,
     status: () => Effect.runSync(consumer.status),
     exit: Fiber.await(fiber),
     stop: Effect.asVoid(Fiber.interrupt(fiber))

@@ -19,6 +19,7 @@ import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
 import { Partition } from "./Partition.ts"
 import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
+import type { Pauses } from "./Pauses.ts"
 import type { Settings, SettingsAndHandler } from "./settings.ts"
 import { Workers } from "./Workers.ts"
 
@@ -64,6 +65,7 @@ export class Engine<E, R> {
   readonly counters: Counters = makeCounters()
   private readonly settings: Settings
   private readonly services: EngineServices<R>
+  private readonly pauses: Pauses
   private readonly environment: Environment
   private readonly ring: KeyRing | undefined
   private readonly workers: Workers<E, R>
@@ -84,8 +86,9 @@ export class Engine<E, R> {
   private commitsFail = false
   private stopping = false
 
-  constructor(settings: SettingsAndHandler<E, R>, services: EngineServices<R>) {
+  constructor(settings: SettingsAndHandler<E, R>, services: EngineServices<R>, pauses: Pauses) {
     this.settings = settings
+    this.pauses = pauses
     this.services = services
     const { client, clock, context, keys, offsets, scheduler } = services
     const dispatcher = scheduler.makeDispatcher()
@@ -112,6 +115,7 @@ export class Engine<E, R> {
       fork: this.fork,
       initialPartitions: (topic) => this.initialCounts.get(topic) ?? 0,
       isOurs: (partition) => this.isOurs(partition),
+      isHeld: (partition) => pauses.has(partition),
       activate: (partition, spread) => this.workers.activate(partition, spread),
       addUnmarked: (records) => this.workers.addUnmarked(records),
       revoke: (partition, tile) => this.workers.revoke(partition, tile),
@@ -284,6 +288,24 @@ export class Engine<E, R> {
     this.getMissing()
   }
 
+  // --- pauses
+
+  /** The pauses have changed. */
+  hold(): void {
+    for (const partition of this.partitions.values()) partition.hold(this.pauses.has(partition))
+  }
+
+  /** With everything paused: waits until nothing is at work, all that is done is in the store, and committed. */
+  readonly settled: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.andThen(
+      Effect.forEach([...this.partitions.values()], (partition) => partition.atRest, {
+        concurrency: "unbounded",
+        discard: true
+      }),
+      this.stopping ? Effect.void : this.commit
+    )
+  )
+
   // --- commits
 
   private readonly commitAtIntervals: Effect.Effect<never> = Effect.suspend(() =>
@@ -363,7 +385,11 @@ export class Engine<E, R> {
 
   // --- for people
 
-  status(): ConsumerStatus {
+  get isStopping(): boolean {
+    return this.stopping
+  }
+
+  status(): Omit<ConsumerStatus, "phase" | "failure"> {
     return {
       counters: { ...this.counters },
       partitions: [...this.partitions.values()].map((partition) => partition.status()),

@@ -8,18 +8,20 @@ import {
   Key,
   type OffsetClaimRef,
   OffsetRanges,
+  Patience,
   type StoreError
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type Fiber } from "effect"
 import { LogWentBack } from "../../ConsumerErrors.ts"
 import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
 import type { PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
-import { type Acquired, acquire, giveBackWithin, type Reading } from "./acquire.ts"
+import { type Acquired, acquire, giveBackWithin, type Holder, type Reading } from "./acquire.ts"
 import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
 import { nameOf } from "./patiently.ts"
 import { Settling } from "./Settling.ts"
+import type { Bounds } from "./settings.ts"
 
 /** How long handlers that were interrupted may take to end, before their partition is left to its lease. */
 const interruptPatienceMillis = 1_000
@@ -50,7 +52,11 @@ export class Partition implements TopicPartition {
   /** Whether it is closed, and what can be given back has been. */
   private letGo = false
   private settling: Settling | undefined
-  private paused = false
+  /** The bound at which it has paused. */
+  private bound: keyof Bounds | undefined
+  /** Whether somebody has paused it. */
+  private held: boolean
+  private holder: Holder | undefined
   private highWatermark: number | undefined
   private committed: number | undefined
   private readonly waiters = new Set<{ readonly condition: () => boolean; readonly resume: () => void }>()
@@ -61,6 +67,7 @@ export class Partition implements TopicPartition {
     this.partition = partition
     const { cluster, groupId, order } = environment.settings
     const place = { group: groupId, topic, partition }
+    this.held = environment.isHeld(this)
     this.stream = Key.kafkaStream(cluster === undefined ? place : { ...place, cluster })
     this.keys = ring === undefined ? undefined : new PartitionKeys(environment, ring, this)
     this.state = new PartitionState(0, OffsetRanges.empty, order)
@@ -81,8 +88,11 @@ export class Partition implements TopicPartition {
   begin(reading: Reading): void {
     if (this.phase !== "waiting") return
     const { fail, fork } = this.environment
+    const own = (acquired: Acquired): void => this.own(acquired)
     const fiber = fork(
-      acquire(this.environment, this, this.stream, reading, (acquired) => this.own(acquired))
+      acquire(this.environment, this, this.stream, reading, own, (holder) => {
+        this.holder = holder
+      })
     )
     this.acquiring = fiber
     fiber.addObserver((exit) => {
@@ -96,6 +106,7 @@ export class Partition implements TopicPartition {
     const { isOurs, offsets, settings } = this.environment
     const { keys } = this
     this.ref = ref
+    this.holder = undefined
     this.epoch = epoch
     this.committed = committed
     this.recordClaim = { stream: ref.stream, claimId: ref.claimId, token, keyToken: undefined }
@@ -124,7 +135,7 @@ export class Partition implements TopicPartition {
     if (this.phase !== "owned") return
     const { resume, seek } = this.environment
     seek(this, this.state.received)
-    if (!this.paused) resume(this)
+    if (this.isReading) resume(this)
   }
 
   /** Lets the keeper look again whether it may renew. */
@@ -140,7 +151,7 @@ export class Partition implements TopicPartition {
   onBatch(batch: RecordBatch): void {
     if (this.phase !== "owned") return
     const { state } = this
-    const { counters, fail, settings } = this.environment
+    const { clock, counters, fail, settings } = this.environment
     this.highWatermark = batch.highWatermark
     if (batch.fetchedOffset < state.received && batch.highWatermark < state.received) {
       const { partition, topic } = this
@@ -154,7 +165,7 @@ export class Partition implements TopicPartition {
     }
     if (batch.fetchedOffset > state.received) this.jump(batch.fetchedOffset)
     counters.received += batch.records.length
-    const { alreadyCompleted, redelivered } = state.receive(batch)
+    const { alreadyCompleted, redelivered } = state.receive(batch, Patience.monotonicMillis(clock))
     counters.redelivered += redelivered
     counters.duplicatesByPosition += alreadyCompleted
     if (state.hasFinished) this.settling?.soon()
@@ -179,7 +190,7 @@ export class Partition implements TopicPartition {
 
   /** Starts the next record whose turn it is. */
   take(): number {
-    return this.phase === "owned" ? this.state.take() : -1
+    return this.phase === "owned" && !this.held ? this.state.take() : -1
   }
 
   /** The claim on the partition, as handlers see it. */
@@ -202,7 +213,7 @@ export class Partition implements TopicPartition {
     if (this.waiters.size > 0) this.tellWaiters()
     if (this.phase === "closed") return
     if (!this.active) this.environment.activate(this, false)
-    if (this.paused) this.resumeBelowBound()
+    if (this.bound !== undefined) this.resumeBelowBound()
   }
 
   /** A handler has ended, and its record stays undone, with everything behind it in its lane. */
@@ -212,29 +223,44 @@ export class Partition implements TopicPartition {
     this.tellWaiters()
   }
 
-  // --- bounds
+  // --- pauses
+
+  private get isReading(): boolean {
+    return this.bound === undefined && !this.held
+  }
+
+  /** Somebody has paused it, or has it go on: what is at work is left alone. */
+  hold(held: boolean): void {
+    if (held === this.held) return
+    this.held = held
+    if (this.phase !== "owned") return
+    if (held) this.environment.pause(this)
+    else {
+      this.environment.activate(this, true)
+      if (this.isReading) this.environment.resume(this)
+    }
+  }
 
   private pauseAtBound(): void {
-    if (this.paused || !this.isOver(1)) return
-    this.paused = true
-    this.environment.pause(this)
+    if (this.bound !== undefined) return
+    this.bound = this.boundReached(1)
+    if (this.bound !== undefined) this.environment.pause(this)
   }
 
   private resumeBelowBound(): void {
-    if (this.phase !== "owned" || this.isOver(2)) return
-    this.paused = false
-    this.environment.resume(this)
+    if (this.phase !== "owned" || this.boundReached(2) !== undefined) return
+    this.bound = undefined
+    if (this.isReading) this.environment.resume(this)
   }
 
-  private isOver(part: number): boolean {
+  /** The first bound of which a `part`th is reached. */
+  private boundReached(part: number): keyof Bounds | undefined {
     const { maxBytes, maxInFlight, maxSpan, maxUnfinishedOffsets } = this.environment.settings.bounds
     const { state } = this
-    return (
-      state.inFlight * part >= maxInFlight ||
-      state.inFlightBytes * part >= maxBytes ||
-      state.unfinished * part >= maxUnfinishedOffsets ||
-      state.span * part >= maxSpan
-    )
+    if (state.inFlight * part >= maxInFlight) return "maxInFlight"
+    if (state.inFlightBytes * part >= maxBytes) return "maxBytes"
+    if (state.unfinished * part >= maxUnfinishedOffsets) return "maxUnfinishedOffsets"
+    return state.span * part >= maxSpan ? "maxSpan" : undefined
   }
 
   // --- settling
@@ -242,7 +268,7 @@ export class Partition implements TopicPartition {
   onSettled(settlement: Settlement): void {
     if (this.phase === "closed") return
     this.state.markCompleted(settlement)
-    if (this.paused) this.resumeBelowBound()
+    if (this.bound !== undefined) this.resumeBelowBound()
   }
 
   onTaken(ranges: OffsetRanges.OffsetRanges): void {
@@ -336,6 +362,11 @@ export class Partition implements TopicPartition {
     })
   }
 
+  /** Ends when nothing of it is at work and what has finished is in the store, or when it is no longer ours. */
+  readonly atRest: Effect.Effect<void> = Effect.suspend(() =>
+    this.awaitThat(() => this.phase === "closed" || (this.isIdle() && this.isSettled()))
+  )
+
   /** Waits for the condition, for a bounded time. */
   private await(condition: () => boolean, millis: number): Effect.Effect<void> {
     return Effect.timeoutOrElse(this.awaitThat(condition), { duration: millis, orElse: () => Effect.void })
@@ -408,17 +439,23 @@ export class Partition implements TopicPartition {
   // --- for people
 
   status(): PartitionStatus {
-    const { highWatermark, state } = this
+    const { bound, held, highWatermark, holder, state } = this
+    const { oldest } = state
+    const now = Patience.monotonicMillis(this.environment.clock)
     return {
       topic: this.topic,
       partition: this.partition,
       phase: this.phase,
       position: this.ref === undefined ? undefined : state.received,
       watermark: this.ref === undefined ? undefined : state.watermark,
+      gaps: state.gaps,
       unfinished: state.unfinished,
       inFlight: state.inFlight,
       running: state.running,
-      paused: this.paused,
+      oldest: oldest && { offset: oldest.offset, ageMillis: Math.max(0, now - oldest.receivedAt) },
+      pausedBy: { user: held, bound },
+      stalledAt: bound === undefined ? undefined : oldest?.offset,
+      heldBy: this.phase === "waiting" ? holder : undefined,
       lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - state.watermark)
     }
   }

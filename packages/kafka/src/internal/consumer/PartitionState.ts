@@ -61,8 +61,10 @@ export class PartitionState {
   private readonly gate: Gate | undefined
   private readonly islands: OffsetRanges.OffsetRanges
   private readonly islandsEnd: number
-  private capacity = 256
+  // small, since most of many partitions are idle
+  private capacity = 16
   private ends = new Float64Array(this.capacity)
+  private times = new Float64Array(this.capacity)
   private states = new Uint8Array(this.capacity)
   private records: Array<KafkaRecord | undefined> = new Array(this.capacity)
   /** The lanes of the tiles that have come up: making a key's name twice would cost more than keeping it. */
@@ -74,10 +76,15 @@ export class PartitionState {
   /** Tiles from here on may not start yet. */
   private admitted = 0
   private tail = 0
+  /** When the last batch was received. */
+  private now = 0
   /** Pairs `[first, end)` of tiles that have finished and were not handed to the store yet. */
   private finishedRuns: Array<number> = []
   /** How many of these a handler has processed. */
   private handled = 0
+  /** One past the highest offset that is completed, and how many are completed from the watermark on. */
+  private highest: number
+  private completedAbove = 0
 
   /**
    * @param position - where to begin: the lowest offset that is not completed.
@@ -89,6 +96,7 @@ export class PartitionState {
     this.watermark = position
     this.islands = completedBefore
     this.islandsEnd = OffsetRanges.end(completedBefore) ?? 0
+    this.highest = Math.max(position, this.islandsEnd)
     this.lanes = new Lanes(order)
     this.gate = gate
   }
@@ -101,6 +109,22 @@ export class PartitionState {
   /** How far what was received reaches beyond the watermark, in offsets. */
   get span(): number {
     return this.received - this.watermark
+  }
+
+  /** How many offsets between the watermark and the highest completed one are not completed. */
+  get gaps(): number {
+    const ahead =
+      this.islandsEnd <= this.received
+        ? 0
+        : OffsetRanges.size(OffsetRanges.intersect(this.islands, OffsetRanges.openEnded(this.received)))
+    return Math.max(0, this.highest - this.watermark - this.completedAbove - ahead)
+  }
+
+  /** The lowest offset received that is not completed, and when it was received; `undefined` where all is. */
+  get oldest(): { readonly offset: number; readonly receivedAt: number } | undefined {
+    if (this.head === this.tail) return undefined
+    const slot = this.head & (this.capacity - 1)
+    return { offset: this.ends[slot] - 1, receivedAt: this.times[slot] }
   }
 
   /** Whether finished tiles wait to be settled. */
@@ -116,9 +140,14 @@ export class PartitionState {
     return this.states[tile & (this.capacity - 1)] === queued
   }
 
-  /** Takes a batch in. Records below the received position were delivered before, and are dropped. */
-  receive(batch: RecordBatch): Receipt {
+  /**
+   * Takes a batch in. Records below the received position were delivered before, and are dropped.
+   *
+   * @param now - the time of this moment, for `oldest`.
+   */
+  receive(batch: RecordBatch, now = 0): Receipt {
     const { records } = batch
+    this.now = now
     let redelivered = 0
     let alreadyCompleted = 0
     for (let index = 0; index < records.length; index++) {
@@ -266,9 +295,13 @@ export class PartitionState {
         this.watermark = this.ends[(end - 1) & mask]
       } else {
         for (let tile = runs[index]; tile < end; tile++) this.states[tile & mask] = completed
+        this.completedAbove += this.ends[(end - 1) & mask] - this.ends[(runs[index] - 1) & mask]
       }
+      this.highest = Math.max(this.highest, this.ends[(end - 1) & mask])
       while (this.head < this.tail && this.states[this.head & mask] === completed) {
-        this.watermark = this.ends[this.head & mask]
+        const watermark = this.ends[this.head & mask]
+        this.completedAbove -= watermark - this.watermark
+        this.watermark = watermark
         this.head++
       }
     }
@@ -281,6 +314,7 @@ export class PartitionState {
     if (this.tail - this.head === this.capacity) this.grow()
     const slot = this.tail & (this.capacity - 1)
     this.ends[slot] = end
+    this.times[slot] = this.now
     this.states[slot] = state
     this.records[slot] = record
     this.received = end
@@ -299,6 +333,7 @@ export class PartitionState {
     const oldMask = this.capacity - 1
     const capacity = this.capacity * 2
     const ends = new Float64Array(capacity)
+    const times = new Float64Array(capacity)
     const states = new Uint8Array(capacity)
     const records: Array<KafkaRecord | undefined> = new Array(capacity)
     const laneNames: Array<string | undefined> = new Array(capacity)
@@ -306,12 +341,14 @@ export class PartitionState {
       const from = tile & oldMask
       const to = tile & (capacity - 1)
       ends[to] = this.ends[from]
+      times[to] = this.times[from]
       states[to] = this.states[from]
       records[to] = this.records[from]
       laneNames[to] = this.laneNames[from]
     }
     this.capacity = capacity
     this.ends = ends
+    this.times = times
     this.states = states
     this.records = records
     this.laneNames = laneNames

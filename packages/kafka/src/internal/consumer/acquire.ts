@@ -52,6 +52,14 @@ export interface Acquired {
   readonly committed: number | undefined
 }
 
+/** Who has a partition that we wait for. */
+export interface Holder {
+  /** The label that it gave itself. */
+  readonly owner: string
+  /** When its lease ends unless it is renewed, in milliseconds since the epoch, by the store's clock. */
+  readonly until: number
+}
+
 /** More epochs than operators ever make: such a commit is not one of ours. */
 const mostEpochs = 1_000
 
@@ -88,7 +96,8 @@ export const acquire = (
   partition: TopicPartition,
   stream: string,
   reading: Reading,
-  use: (acquired: Acquired) => void
+  use: (acquired: Acquired) => void,
+  onHeld: (holder: Holder) => void
 ): Effect.Effect<void, ConsumerFailure> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
@@ -98,11 +107,13 @@ export const acquire = (
           patiently(environment, "progress", notHad(partition), offsets.progress(stream))
         )
         const decision = yield* restore(judge(environment, partition, reading, progress))
-        const wait = (until: number) =>
-          restore(Patience.untilWorthAsking(offsets.awaitRelease(stream), attempt, until))
+        const wait = (holder: Holder) => {
+          onHeld(holder)
+          return restore(Patience.untilWorthAsking(offsets.awaitRelease(stream), attempt, holder.until))
+        }
         if (decision._tag === "AdoptEpoch") {
           const holder = progress?.claims[0]
-          if (holder !== undefined) yield* wait(holder.until)
+          if (holder !== undefined) yield* wait(holder)
           else yield* restore(adoptEpoch(environment, partition, stream, decision))
           continue
         }
@@ -127,7 +138,7 @@ export const acquire = (
           () => giveBack(environment, partition, ref)
         )
         if (claimed._tag === "Held") {
-          yield* wait(claimed.until)
+          yield* wait(claimed.holder)
           continue
         }
         if (claimed._tag === "BegunElsewhere") {
@@ -141,7 +152,7 @@ export const acquire = (
   )
 
 type Claimed =
-  | { readonly _tag: "Held"; readonly until: number }
+  | { readonly _tag: "Held"; readonly holder: Holder }
   /** The stream has changed since its progress was read: begun by another, or moved by an operator. */
   | { readonly _tag: "BegunElsewhere" }
   | { readonly _tag: "Owned"; readonly acquired: Acquired }
@@ -167,7 +178,7 @@ const claim = (
       offsets.claim(ref.stream, wanted, terms)
     )
     const { token } = answer
-    if (token === undefined) return { _tag: "Held", until: answer.held[0]?.until ?? 0 }
+    if (token === undefined) return { _tag: "Held", holder: answer.held[0] ?? { owner: "unknown", until: 0 } }
     // What was read before the claim may be old by now: an operator may have rewound, another owner have begun.
     const begun = yield* patiently(environment, "progress", notHad(partition), offsets.progress(ref.stream))
     const moved =

@@ -33,6 +33,8 @@ export interface Environment {
   readonly initialPartitions: (topic: string) => number
   /** Whether the group still counts us as this partition's owner, as far as we can know. */
   readonly isOurs: (partition: Partition) => boolean
+  /** Whether somebody has paused it. */
+  readonly isHeld: (partition: TopicPartition) => boolean
   /** The partition may have a record to start; `spread`: look for a worker. */
   readonly activate: (partition: Partition, spread: boolean) => void
   /** So many more (or fewer) records have been processed, and are not completed in the store. */
