@@ -58,12 +58,12 @@ export class AlreadyCompleted extends Schema.TaggedError<AlreadyCompleted>()("Al
 export const TransactionFailure = Schema.Literals([
   /** It threw: see `cause`. */
   "Threw",
-  /** It returned a promise, or an effect: what it does later would not be part of the transaction. */
-  "NotSynchronous",
   /**
-   * It ended the transaction by COMMIT or ROLLBACK of its own: what it had written before a COMMIT may be there. Or it
-   * made it impossible to go on, by a statement that writes and was left unfinished.
+   * It returned a promise, an effect, or rows that are still to be read: what is done later would not be part of the
+   * transaction.
    */
+  "NotSynchronous",
+  /** It ended the transaction by COMMIT or ROLLBACK of its own: what it had written before a COMMIT may be there. */
   "EndedTransaction"
 ])
 export type TransactionFailure = typeof TransactionFailure.Type
@@ -95,7 +95,7 @@ export interface SqliteDatabaseService {
    * nothing of it is completed. `work` gets the connection, on which its statements are part of the transaction; it must
    * be synchronous, and neither begin nor end a transaction (savepoints are fine). It may share the commit with other
    * calls, but not its fate: what it throws rolls back its own writes and mark only. Where the commit fails for one of the
-   * others, it is called again.
+   * others, it is called again. Rows that it began to `iterate` over and left are let go when it returns.
    *
    * Fails with `LeaseLost` (not ours, or not any more) and `AlreadyCompleted` without having run `work`; with
    * `TransactionFailed` where `work` threw (kept as `cause`), was not synchronous, or ended the transaction; with

@@ -69,7 +69,7 @@ export class Files<P> {
       lists:
         "SELECT count(*) AS n FROM tidemark_batch_keys WHERE batch NOT IN (SELECT id FROM tidemark_batches)",
       batches:
-        "SELECT count(*) AS n FROM tidemark_batches WHERE id NOT IN (SELECT batch FROM tidemark_batch_keys)",
+        "SELECT count(*) AS n FROM tidemark_batches WHERE (keys IS NULL) <> (id IN (SELECT batch FROM tidemark_batch_keys))",
       pages: "SELECT count(*) AS n FROM tidemark_pages WHERE stream NOT IN (SELECT id FROM tidemark_streams)",
       claims:
         "SELECT count(*) AS n FROM tidemark_claims WHERE stream NOT IN (SELECT id FROM tidemark_streams)",

@@ -104,32 +104,86 @@ describe("a group of calls", () => {
   )
 })
 
-describe("a function that leaves a statement unfinished", () => {
-  it.live("is told so, as are those who can't commit for it; when it is finished, they can", () =>
+describe("a function that leaves rows unread", () => {
+  const writing = "INSERT INTO ledger VALUES ('a'), ('b') RETURNING entry"
+  const reading = "SELECT name FROM sqlite_schema"
+
+  it.effect.each([
+    { name: "of an INSERT", read: (db: DatabaseSync) => db.prepare(writing).iterate().next() },
+    {
+      name: "of an INSERT that it prepared and ran before, beside others",
+      read: (db: DatabaseSync) => {
+        const statement = db.prepare(writing)
+        statement.all()
+        db.exec("DELETE FROM ledger")
+        for (const _ of db.prepare(reading).iterate()) break
+        db.prepare(reading).iterate().next()
+        statement.iterate().next()
+      }
+    },
+    {
+      name: "of an INSERT of a tag store",
+      read: (db: DatabaseSync) =>
+        db.createTagStore().iterate`INSERT INTO ledger VALUES (${"a"}), ('b') RETURNING entry`.next()
+    }
+  ])("$name commits all the same, and keeps nobody from it", ({ read }) =>
     withStore(({ elsewhere, offsets, sqlite }) =>
       Effect.gen(function* () {
         yield* sqlite.transaction((db) => db.exec("CREATE TABLE ledger (entry TEXT)"))
         yield* offsets.claim("s", OffsetRanges.make(0, 10), terms("c"))
-        let rows: Iterator<unknown> | undefined
-        const unfinished = sqlite.completeWith({ stream: "s", claimId: "c" }, OffsetRanges.of(0), (db) => {
-          rows = db.prepare("INSERT INTO ledger VALUES ('a'), ('b') RETURNING entry").iterate()
-          rows.next()
+        const claim = { stream: "s", claimId: "c" }
+        const [first, second] = yield* together<unknown>([
+          sqlite.completeWith(claim, OffsetRanges.of(0), read),
+          offsets.complete(claim, OffsetRanges.of(1))
+        ])
+        expect([first._tag, second._tag]).toEqual(["Success", "Success"])
+        yield* offsets.complete(claim, OffsetRanges.of(2))
+        const entries = elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())
+        expect(entries).toEqual([{ entry: "a" }, { entry: "b" }])
+        expect((yield* offsets.progress("s"))?.watermark).toBe(3)
+        // nor the log from being begun anew
+        expect(elsewhere((db) => db.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get())).toMatchObject({
+          busy: 0
         })
-        expect(yield* Effect.flip(unfinished)).toMatchObject({
-          _tag: "TransactionFailed",
-          reason: "EndedTransaction",
-          message: expect.stringContaining("unfinished")
-        })
-        const next = offsets.complete({ stream: "s", claimId: "c" }, OffsetRanges.of(1))
-        expect(yield* Effect.flip(next)).toMatchObject({
-          reason: "Busy",
-          retriable: true,
-          message: expect.stringContaining("unfinished")
-        })
-        rows?.return?.()
-        yield* next
+      })
+    )
+  )
+
+  it.effect("and throws: its own writes are rolled back, and nobody else's", () =>
+    withStore(({ elsewhere, offsets, sqlite }) =>
+      Effect.gen(function* () {
+        yield* sqlite.transaction((db) => db.exec("CREATE TABLE ledger (entry TEXT)"))
+        const [bad, good] = yield* together<unknown>([
+          sqlite.transaction((db) => {
+            db.prepare(writing).iterate().next()
+            throw new Error("no")
+          }),
+          offsets.claim("s", OffsetRanges.make(0, 10), terms("c"))
+        ])
+        expect(yield* Effect.flip(bad as Exit.Exit<unknown, unknown>)).toMatchObject({ reason: "Threw" })
+        expect(good._tag).toBe("Success")
         expect(elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())).toEqual([])
-        expect(String((yield* offsets.progress("s"))?.completed)).toBe("[1,2)")
+      })
+    )
+  )
+
+  it.effect("and returns them, or reads them later, is told that it can't", () =>
+    withStore(({ elsewhere, offsets, sqlite }) =>
+      Effect.gen(function* () {
+        yield* sqlite.transaction((db) => db.exec("CREATE TABLE ledger (entry TEXT)"))
+        const returned = yield* Effect.flip(sqlite.transaction((db) => db.prepare(writing).iterate()))
+        expect(returned).toMatchObject({ _tag: "TransactionFailed", reason: "NotSynchronous" })
+        expect(elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())).toEqual([])
+        const kept = yield* sqlite.transaction((db) => {
+          const statement = db.prepare(writing)
+          const rows = statement.iterate()
+          return { statement, rows, names: rows.map(({ entry }) => entry) }
+        })
+        expect(() => kept.rows.next()).toThrow("within a function")
+        expect(() => kept.names.next()).toThrow("within a function")
+        expect(() => kept.statement.iterate()).toThrow("within a function")
+        yield* offsets.claim("s", OffsetRanges.make(0, 10), terms("c"))
+        expect(elsewhere((db) => db.prepare("SELECT entry FROM ledger").all())).toHaveLength(0)
       })
     )
   )

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { describe, expect, it } from "@effect/vitest"
 import { IdempotencyStore, OffsetRanges, OffsetStore } from "@tidemark/core"
-import { SqliteStore } from "@tidemark/store-sqlite"
+import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
 import { ConfigProvider, Effect, Layer } from "effect"
 import { applicationId, migrate, migrations, standing } from "../src/internal/schema.ts"
 import { canMount, mountMemory, temporaryFolder } from "./files.ts"
@@ -170,6 +170,54 @@ describe("opening", () => {
     db.exec("INSERT INTO a (x, y) VALUES (1, 2); INSERT INTO b VALUES (3)")
     db.close()
   })
+})
+
+describe("a file that a newer program migrates while an older one has it open", () => {
+  it.effect("is WrongVersion to the older one in every verb, which writes nothing any more", () =>
+    Effect.gen(function* () {
+      const filename = join(yield* temporaryFolder, "migrated.db")
+      yield* Effect.gen(function* () {
+        yield* work
+        const offsets = yield* OffsetStore
+        const keys = yield* IdempotencyStore
+        const sqlite = yield* SqliteDatabase
+        const newer = yield* Effect.acquireRelease(
+          Effect.sync(() => new DatabaseSync(filename)),
+          (db) => Effect.sync(() => db.close())
+        )
+        newer.exec("BEGIN IMMEDIATE")
+        migrate(newer, migrations.length, [
+          ...migrations,
+          "ALTER TABLE tidemark_keys RENAME COLUMN key TO id"
+        ])
+        newer.exec("COMMIT")
+        const rows = () => newer.prepare("SELECT count(*) AS n FROM tidemark_batches").get()
+        const before = rows()
+        let ran = false
+        const attempts: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
+          keys.claim("n", [{ key: "other" }], terms("d")),
+          keys.complete({ namespace: "n", claimId: "c" }, [{ key: "k" }]),
+          keys.lookup("n", ["k"]),
+          offsets.claim("s", OffsetRanges.of(11), terms("d")),
+          offsets.renew([{ stream: "s", claimId: "c", leaseMillis: 1_000 }]),
+          offsets.progress("s"),
+          sqlite.transaction(() => {
+            ran = true
+          }),
+          sqlite.sweep
+        ]
+        // alone, and sharing a commit
+        for (const attempt of [...attempts, Effect.all(attempts, { concurrency: "unbounded" })]) {
+          const error = yield* Effect.flip(attempt)
+          expect(error).toMatchObject({ _tag: "StoreError", reason: "WrongVersion", retriable: false })
+          expect(String(error)).toContain("version 2")
+        }
+        expect(ran).toBe(false)
+        expect(rows()).toEqual(before)
+      }).pipe(Effect.provide(SqliteStore.layer({ filename })))
+      expect(yield* opening({ filename })).toMatchObject({ reason: "WrongVersion", verb: "open" })
+    })
+  )
 })
 
 describe.skipIf(!canMount)("a file system of its own", () => {

@@ -4,10 +4,11 @@
  * SQLite's own busy handler would block the thread, and with it timers and heartbeats: here whoever finds the database
  * locked sleeps on a fiber, for a moment that grows and depends on chance, and asks again until `lockTimeout` is over.
  */
-import type { DatabaseSync, StatementSync } from "node:sqlite"
+import type { StatementSync } from "node:sqlite"
 import { Patience } from "@tidemark/core"
 import { Clock, Effect, Random } from "effect"
-import { isBusy } from "./failures.ts"
+import type { Database } from "./Database.ts"
+import { isBusy, OtherVersion } from "./failures.ts"
 
 const shortestPauseMillis = 0.5
 const longestPauseMillis = 20
@@ -21,17 +22,19 @@ export interface Part {
 }
 
 export class Connection {
-  readonly db: DatabaseSync
+  readonly db: Database
   private readonly lockTimeoutMillis: number
   private readonly synchronous: "full" | "normal"
   private readonly begin: StatementSync
   private readonly beginReading: StatementSync
   private readonly commit: StatementSync
   private readonly rollback: StatementSync
+  private readonly version: StatementSync
+  private expectedVersion: number | undefined
   private readonly parts: Array<Part> = []
 
   constructor(
-    db: DatabaseSync,
+    db: Database,
     options: { readonly lockTimeoutMillis: number; readonly synchronous: "full" | "normal" }
   ) {
     this.db = db
@@ -41,6 +44,15 @@ export class Connection {
     this.beginReading = db.prepare("BEGIN")
     this.commit = db.prepare("COMMIT")
     this.rollback = db.prepare("ROLLBACK")
+    this.version = db.prepare("PRAGMA user_version")
+  }
+
+  /**
+   * From now on each transaction begins with a look at the version of the tables: a newer program may have changed them
+   * while this one has the file open, and must not find them written to by one that does not know them.
+   */
+  expect(version: number): void {
+    this.expectedVersion = version
   }
 
   /** Lets something take part in every transaction. */
@@ -76,6 +88,7 @@ export class Connection {
   private finish<A>(act: () => A): A {
     let done = false
     try {
+      this.checkVersion()
       const answer = act()
       this.flush()
       this.commit.run()
@@ -89,6 +102,12 @@ export class Connection {
         for (const part of this.parts) part.ended(done)
       }
     }
+  }
+
+  private checkVersion(): void {
+    if (this.expectedVersion === undefined) return
+    const { user_version: found } = this.version.get() as { user_version: number }
+    if (found !== this.expectedVersion) throw new OtherVersion(found, this.expectedVersion)
   }
 
   /** Writes what was put off until the end of the transaction: from now on the tables tell all. */

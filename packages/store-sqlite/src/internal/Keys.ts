@@ -71,34 +71,31 @@ export class Keys {
   ): ReadonlyArray<Protocol.KeyClaimAnswer> | undefined {
     const namespace = this.namespaceOrNew(namespaceName)
     const requested = encodeItems(items)
-    const known = this.heldBatch(terms.claimId, now)
-    if (known !== undefined) {
+    const token = Protocol.nextToken(this.lastToken.value, now)
+    const until = now + terms.leaseMillis
+    const claimed: Protocol.KeyClaimAnswer = { _tag: "Claimed", token, until }
+    // the list of one key goes into the same row
+    const list = items.length === 1 && items[0].fingerprint === undefined ? requested : null
+    const id =
+      items.length === 0 ? undefined : this.newHeld(namespace, items.length, list, terms, token, until)
+    if (id === undefined) {
+      // without items there is no batch, and else one that has the claim id
+      const known = this.heldBatch(terms.claimId, now)
+      if (known === undefined) {
+        // long over, and gone now
+        return items.length === 0 ? [] : this.claim(namespaceName, items, terms, now)
+      }
       return known.namespace === namespace && this.requestOf(known) === requested
         ? this.answerAgain(known, items, now)
         : undefined
     }
-    if (items.length === 0) return []
-    const token = Protocol.nextToken(this.lastToken.value, now)
-    const until = now + terms.leaseMillis
-    const claimed: Protocol.KeyClaimAnswer = { _tag: "Claimed", token, until }
-    const forgottenAt = Protocol.forgottenAt({ ...terms, token, until })
-    const id = Number(
-      this.sql.insertBatch.run(
-        namespace,
-        terms.claimId,
-        terms.owner,
-        token,
-        terms.leaseMillis,
-        until,
-        forgottenAt,
-        items.length
-      ).lastInsertRowid
-    )
     const inserted = this.insertKeys(namespace, items, id, requested)
     if (inserted === items.length) {
       this.lastToken.value = token
-      const keys = encodeKeys(items)
-      this.sql.insertBatchKeys.run(id, keys, keys === requested ? null : requested)
+      if (list === null) {
+        const keys = encodeKeys(items)
+        this.sql.insertBatchKeys.run(id, keys, keys === requested ? null : requested)
+      }
       return items.map(() => claimed)
     }
     const answers = this.claimEach(namespace, items, { id, owner: terms.owner, until }, claimed, now)
@@ -108,7 +105,7 @@ export class Keys {
     } else {
       this.lastToken.value = token
       if (granted.length !== items.length) this.sql.setHeld.run(granted.length, id)
-      this.sql.insertBatchKeys.run(id, encodeKeys(granted), requested)
+      if (list === null) this.sql.insertBatchKeys.run(id, encodeKeys(granted), requested)
     }
     return answers
   }
@@ -122,16 +119,15 @@ export class Keys {
   ): ReadonlyArray<Protocol.KeyCompleteAnswer> {
     const namespace = this.namespaceId(namespaceName)
     if (namespace === undefined) return items.map(() => "LeaseLost")
-    const claim = this.heldBatch(claimId, now)
     const until = now + retentionMillis
-    if (claim !== undefined && claim.namespace === namespace && this.isWhole(claim, items)) {
-      this.sql.completeBatch.run(until, until, claim.id)
-      for (const { key, result } of items) {
-        if (result !== undefined) this.sql.setResult.run(result, namespace, key)
-      }
-      return items.map(() => "Completed")
+    const isWhole =
+      this.sql.completeWhole.run(until, until, claimId, namespace, items.length, now, encodeKeys(items))
+        .changes > 0
+    if (!isWhole) return this.completeEach(this.heldBatch(claimId, now), namespace, items, until, now)
+    for (const { key, result } of items) {
+      if (result !== undefined) this.sql.setResult.run(result, namespace, key)
     }
-    return this.completeEach(claim, namespace, items, until, now)
+    return items.map(() => "Completed")
   }
 
   /** Which of the keys are completed already, and whether any of the others are not held by the claim. */
@@ -304,7 +300,9 @@ export class Keys {
     const answers = items.map((item): Protocol.KeyCompleteAnswer => {
       const found = this.find(namespace, item.key)
       if (found !== undefined && found.batch === claim?.id) {
-        if (batch === 0) batch = this.newCompleted(namespace, until)
+        if (batch === 0) {
+          batch = Number(this.sql.insertCompleted.run(namespace, until, until).lastInsertRowid)
+        }
         this.sql.moveKey.run(batch, item.result ?? null, namespace, item.key)
         done.push(item)
         return "Completed"
@@ -320,8 +318,29 @@ export class Keys {
     return answers
   }
 
-  private newCompleted(namespace: number, until: number): number {
-    return Number(this.sql.insertCompleted.run(namespace, until, until).lastInsertRowid)
+  /** @returns `undefined` where the claim id is in use. */
+  private newHeld(
+    namespace: number,
+    held: number,
+    keys: string | null,
+    terms: Protocol.ClaimTerms,
+    token: number,
+    until: number
+  ): number | undefined {
+    const { claimId, leaseMillis, owner } = terms
+    const forgottenAt = Protocol.forgottenAt({ ...terms, token, until })
+    const { changes, lastInsertRowid } = this.sql.insertBatch.run(
+      namespace,
+      claimId,
+      owner,
+      token,
+      leaseMillis,
+      until,
+      forgottenAt,
+      held,
+      keys
+    )
+    return changes > 0 ? Number(lastInsertRowid) : undefined
   }
 
   /** The same claim asked again (its answer was lost): the same token and keys, the lease not prolonged. */
@@ -362,18 +381,15 @@ export class Keys {
   }
 
   private grantedOf(batch: number): ReadonlyArray<string> {
-    const row = this.sql.batchKeys.get(batch) as { keys: string } | undefined
-    return row === undefined ? [] : decodeKeys(row.keys)
+    const row = this.sql.batchKeys.get(batch) as { keys: string | null } | undefined
+    return decodeKeys(row?.keys ?? "[]")
   }
 
   private requestOf(claim: HeldBatch): string | undefined {
-    const row = this.sql.batchKeys.get(claim.id) as { keys: string; requested: string | null } | undefined
-    return row?.requested ?? row?.keys
-  }
-
-  /** Whether the items are all that the claim was granted, in order, and nothing of it was lost or given back. */
-  private isWhole(claim: HeldBatch, items: ReadonlyArray<Protocol.KeyCompletion>): boolean {
-    return claim.held === items.length && this.sql.isWhole.get(claim.id, encodeKeys(items)) !== undefined
+    const row = this.sql.batchKeys.get(claim.id) as
+      | { keys: string | null; requested: string | null }
+      | undefined
+    return row?.requested ?? row?.keys ?? undefined
   }
 
   private letGo(batch: number, count: number): void {
@@ -426,22 +442,27 @@ const prepare = ({ db }: Connection) => {
     insertNamespace: one("INSERT INTO tidemark_namespaces (name) VALUES (?)"),
     batchOf: one(`SELECT ${batchColumns} FROM tidemark_batches WHERE claim_id = ?`),
     insertBatch: one(
-      `INSERT INTO tidemark_batches (namespace, claim_id, owner, token, lease, until, forgotten_at, held)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+      `INSERT INTO tidemark_batches (namespace, claim_id, owner, token, lease, until, forgotten_at, held, keys)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (claim_id) WHERE claim_id IS NOT NULL DO NOTHING`
     ),
     insertCompleted: one(
       "INSERT INTO tidemark_batches (namespace, until, forgotten_at, held) VALUES (?, ?, ?, 0)"
     ),
-    completeBatch: one(
+    // where the keys are all that the claim was granted, in order, and nothing of it was lost or given back
+    completeWhole: one(
       `UPDATE tidemark_batches SET claim_id = NULL, owner = NULL, token = NULL, lease = NULL,
-        until = ?, forgotten_at = ?, held = 0 WHERE id = ?`
+        until = ?, forgotten_at = ?, held = 0
+        WHERE claim_id = ? AND namespace = ? AND held = ? AND forgotten_at > ?
+          AND ? = coalesce(keys, (SELECT list.keys FROM tidemark_batch_keys list WHERE batch = id))`
     ),
     renew: one("UPDATE tidemark_batches SET until = ?, forgotten_at = ? WHERE id = ?"),
     setHeld: one("UPDATE tidemark_batches SET held = ? WHERE id = ?"),
     letGo: one("UPDATE tidemark_batches SET held = held - ? WHERE id = ? RETURNING held"),
     deleteBatch: one("DELETE FROM tidemark_batches WHERE id = ?"),
-    batchKeys: one("SELECT keys, requested FROM tidemark_batch_keys WHERE batch = ?"),
-    isWhole: one("SELECT 1 FROM tidemark_batch_keys WHERE batch = ? AND keys = ?"),
+    batchKeys: one(
+      `SELECT coalesce(b.keys, list.keys) AS keys, requested
+        FROM tidemark_batches b LEFT JOIN tidemark_batch_keys list ON batch = id WHERE id = ?`
+    ),
     insertBatchKeys: one("INSERT INTO tidemark_batch_keys (batch, keys, requested) VALUES (?, ?, ?)"),
     deleteBatchKeys: one("DELETE FROM tidemark_batch_keys WHERE batch = ?"),
     find: one(

@@ -15,6 +15,17 @@ export class EndedTransaction extends Error {}
 /** What stands in tidemark's tables makes no sense. */
 export class Damaged extends Error {}
 
+/** The tables have come to have another version while the file was open. */
+export class OtherVersion extends Error {
+  readonly found: number
+  readonly expected: number
+  constructor(found: number, expected: number) {
+    super(`version ${found} of the tables instead of ${expected}`)
+    this.found = found
+    this.expected = expected
+  }
+}
+
 /** Whether SQLite itself has refused; anything else that is thrown is a defect. */
 export const isSqliteFailure = (cause: unknown): cause is SqliteFailure =>
   cause instanceof Error && (cause as { code?: unknown }).code === "ERR_SQLITE_ERROR"
@@ -51,7 +62,7 @@ export const isAccessFailure = (cause: unknown): boolean =>
 
 /** The disk, the file or its lock are to blame, and not a statement. */
 export const isOfTheStore = (cause: unknown): boolean =>
-  isClosed(cause) || (isSqliteFailure(cause) && meanings.has(primary(cause)))
+  isClosed(cause) || cause instanceof OtherVersion || (isSqliteFailure(cause) && meanings.has(primary(cause)))
 
 /** One statement, or what it left for the end of the transaction, is to blame: the others would have gone well. */
 export const isOfOne = (cause: unknown): boolean =>
@@ -161,30 +172,24 @@ const ended: Meaning = {
     "a function in the same transaction ended it by COMMIT or ROLLBACK; the call may or may not have taken effect. Ask again"
 }
 
-/** SQLite has no code of its own for it. */
-const unfinished: Meaning = {
-  reason: "Busy",
-  retriable: true,
+const otherVersion = ({ expected, found }: OtherVersion): Meaning => ({
+  reason: "WrongVersion",
+  retriable: false,
   detail:
-    "a function given to completeWith or transaction has left a statement that writes unfinished, and nothing can be " +
-    "committed until it ends; nothing was written. Take all rows of a RETURNING, or return() its iterator"
-}
-
-const meaningOf = (failure: SqliteFailure): Meaning => {
-  if (!isBusy(failure)) return meanings.get(primary(failure)) ?? unknown
-  return failure.message.includes("statements in progress")
-    ? unfinished
-    : (meanings.get(codes.busy) ?? unknown)
-}
+    `another program has brought the file to version ${found} of tidemark's tables, this one knows ${expected}; ` +
+    "nothing was written. Restart this one with the @tidemark/store-sqlite of the other"
+})
 
 /** The error of a verb; a cause that is neither SQLite's nor a closed database is thrown on, as the defect it is. */
 export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof StoreError) return cause
   if (cause instanceof EndedTransaction) return new StoreError({ store: storeName, verb, ...ended, cause })
+  if (cause instanceof OtherVersion)
+    return new StoreError({ store: storeName, verb, ...otherVersion(cause), cause })
   if (cause instanceof Damaged) return new StoreError({ store: storeName, verb, ...damaged, cause })
   if (isClosed(cause)) return closed(verb)
   if (!isSqliteFailure(cause)) throw cause
-  const { reason, retriable, detail } = meaningOf(cause)
+  const { reason, retriable, detail } = meanings.get(primary(cause)) ?? unknown
   return new StoreError({
     store: storeName,
     verb,

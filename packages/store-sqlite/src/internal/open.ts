@@ -1,10 +1,10 @@
 /** Opening a file: whose it is, whether it can be trusted, and what it needs to become current. */
 import { accessSync, constants, existsSync, statSync } from "node:fs"
 import { dirname } from "node:path"
-import { DatabaseSync } from "node:sqlite"
 import { StoreError, type StoreErrorReason } from "@tidemark/core"
 import { Effect, type Scope } from "effect"
 import { Connection } from "./Connection.ts"
+import { Database } from "./Database.ts"
 import { isAccessFailure, storeError, storeName } from "./failures.ts"
 import { migrate, migrations, type Standing, standing } from "./schema.ts"
 
@@ -26,7 +26,7 @@ export const open = (options: OpenOptions): Effect.Effect<Connection, StoreError
   Effect.gen(function* () {
     const db = yield* Effect.acquireRelease(
       Effect.try({
-        try: () => new DatabaseSync(options.filename, { timeout: 0 }),
+        try: () => new Database(options.filename, { timeout: 0 }),
         catch: (cause) => cannotOpen(options.filename, cause)
       }),
       (opened) =>
@@ -43,6 +43,7 @@ export const open = (options: OpenOptions): Effect.Effect<Connection, StoreError
       ),
       (cause) => cannotOpen(options.filename, cause)
     )
+    connection.expect(migrations.length)
     return connection
   })
 

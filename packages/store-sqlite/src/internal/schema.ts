@@ -72,7 +72,9 @@ export const migrations: ReadonlyArray<string> = [
     lease REAL,
     until REAL NOT NULL,
     forgotten_at REAL NOT NULL,
-    held INTEGER NOT NULL
+    held INTEGER NOT NULL,
+    -- Of a claim of one key, without a fingerprint: as in tidemark_batch_keys, which has no row for it.
+    keys TEXT
   );
   CREATE UNIQUE INDEX tidemark_batches_by_claim ON tidemark_batches (claim_id) WHERE claim_id IS NOT NULL;
   CREATE INDEX tidemark_batches_by_end ON tidemark_batches (forgotten_at);

@@ -1,5 +1,4 @@
 /** The user's functions in transactions, together with the mark that a claim is done. */
-import type { DatabaseSync } from "node:sqlite"
 import {
   type HandlerClaim,
   InvalidInput,
@@ -22,6 +21,7 @@ import {
   type Work
 } from "../SqliteDatabase.ts"
 import type { Connection } from "./Connection.ts"
+import type { Database } from "./Database.ts"
 import { EndedTransaction, isOfTheStore, storeError } from "./failures.ts"
 import { type Store, wakeKeys, wakeStream } from "./Store.ts"
 
@@ -32,8 +32,9 @@ const notSynchronous = () =>
   new TransactionFailed({
     reason: "NotSynchronous",
     detail:
-      "it returned a promise or an effect, whose writes would not be part of the transaction; it was rolled back. " +
-      "Do what has to be awaited before, and give a function that only works on the database"
+      "it returned a promise or an effect, whose writes would not be part of the transaction, or rows that are still to " +
+      "be read; it was rolled back. Do what has to be awaited before, read the rows, and give a function that only works " +
+      "on the database"
   })
 
 /** The function is to blame that the transaction as a whole failed. */
@@ -42,9 +43,8 @@ const blamed = (cause: unknown): TransactionFailed =>
     ? new TransactionFailed({
         reason: "EndedTransaction",
         detail:
-          "it ended the transaction by COMMIT or ROLLBACK, or left a statement that writes unfinished; nothing is " +
-          "marked, and what it had written before a COMMIT may be there. Leave the transaction to tidemark (savepoints " +
-          "are fine), and take all rows of a RETURNING"
+          "it ended the transaction by COMMIT or ROLLBACK; nothing is marked, and what it had written before a COMMIT " +
+          "may be there. Leave the transaction to tidemark (savepoints are fine)"
       })
     : threw(cause)
 
@@ -73,16 +73,19 @@ const within = <A>(verb: string, connection: Connection, work: Work<A>): Exit.Ex
       Exit.isSuccess(exit) ? "RELEASE tidemark_work" : "ROLLBACK TO tidemark_work; RELEASE tidemark_work"
     )
   } catch {
-    // there is no such savepoint, since the transaction was ended and another begun; or a statement is at work still
+    // there is no such savepoint, since the transaction was ended and another begun
     throw new EndedTransaction()
   }
   return exit
 }
 
-const tried = <A>(verb: string, db: DatabaseSync, work: Work<A>): Exit.Exit<A, WorkError> => {
+const tried = <A>(verb: string, db: Database, work: Work<A>): Exit.Exit<A, WorkError> => {
   try {
-    const value = work(db)
-    if (!isLater(value)) return Exit.succeed(value)
+    const { isRows, value } = db.endingRows((isRows) => {
+      const value = work(db)
+      return { value, isRows: isRows(value) }
+    })
+    if (!isRows && !isLater(value)) return Exit.succeed(value)
     // what it rejects with is no more news
     if (value instanceof Promise) value.catch(() => {})
     return Exit.fail(notSynchronous())
