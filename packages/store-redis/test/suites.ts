@@ -1,6 +1,7 @@
 import { uniqueName } from "@tidemark/test-servers"
 import {
   idempotencyStoreSuite,
+  inspectSuite,
   lockSuite,
   offsetStoreSuite,
   parkedRecordsSuite,
@@ -21,6 +22,7 @@ export const contract = (
     offsetStoreSuite(name, layer, { ...suites, clock: "live" })
     idempotencyStoreSuite(name, layer, { ...suites, clock: "live" })
     lockSuite(name, layer, { ...suites, clock: "live" })
+    inspectSuite(name, layer, { ...suites, clock: "live" })
     parkedRecordsSuite(name, layer, { ...suites, clock: "live" })
   })
 }

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import {
   idempotencyStoreSuite,
+  inspectSuite,
   lockSuite,
   offsetStoreSuite,
   parkedRecordsSuite
@@ -16,4 +17,5 @@ const layer = SqliteStore.layer({ filename: join(folder, "contract.db"), synchro
 offsetStoreSuite("SqliteStore", layer, { clock: "test" })
 idempotencyStoreSuite("SqliteStore", layer, { clock: "test" })
 lockSuite("SqliteStore", layer, { clock: "test" })
+inspectSuite("SqliteStore", layer, { clock: "test" })
 parkedRecordsSuite("SqliteStore", layer, { clock: "test" })

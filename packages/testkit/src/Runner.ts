@@ -1,5 +1,5 @@
 /** Runs checks on a store, whatever the test runner. */
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Semaphore } from "effect"
 import { TestClock } from "effect/testing"
 import { type Check, type Outcome, outcomeOf } from "./Check.ts"
 import { makeSubject, type Opening } from "./Subject.ts"
@@ -20,11 +20,12 @@ const firstInstant = Date.UTC(2030, 0, 1)
 /**
  * Makes a runner.
  *
- * `TestClock` goes on from check to check where it was: a durable store's data outlives a check, and its clock may
- * not step back.
+ * `TestClock` goes on from check to check where it was, and no two checks have one at once: a durable store's data
+ * outlives a check, and its clock may not step back.
  */
 export const makeRunner = <Service extends Described, E>(opening: Opening<Service, E>): Runner<Service> => {
   let instant = firstInstant
+  const oneAtATime = Semaphore.makeUnsafe(1)
   /** Answers why the check was skipped; `undefined`: it was not. */
   const body = (check: Check<Service>, onLiveClock: boolean): Effect.Effect<string | undefined, unknown> =>
     Effect.scoped(
@@ -46,7 +47,7 @@ export const makeRunner = <Service extends Described, E>(opening: Opening<Servic
           instant = now + 1_000
         })
       )
-    }).pipe(Effect.provide(TestClock.layer()))
+    }).pipe(Effect.provide(TestClock.layer()), oneAtATime.withPermit)
   return {
     run: (check) => {
       const onLiveClock = opening.clock === "live" || check.liveClock === true

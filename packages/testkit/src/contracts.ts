@@ -2,6 +2,7 @@
 import {
   IdempotencyStore,
   type IdempotencyStoreService,
+  Inspect,
   Lock,
   OffsetStore,
   type OffsetStoreService,
@@ -10,6 +11,7 @@ import {
 import { Context, Effect, Layer, type Scope } from "effect"
 import type { Check } from "./Check.ts"
 import { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
+import { type InspectSubject, inspectChecks } from "./checks/inspect.ts"
 import { type LockSubject, lockChecks } from "./checks/lock.ts"
 import { offsetStoreChecks } from "./checks/offsetStore.ts"
 import { type ParkedRecordsSubject, parkedRecordsChecks } from "./checks/parkedRecords.ts"
@@ -128,6 +130,19 @@ export const lockContract = <E>(
     checks: lockChecks,
     behindFaults: { opening: { ...options, open: openFaulty }, checks: lockChecks }
   }
+}
+
+/** The contract of `Inspect`, with the services that it lists what is in. */
+export const inspectContract = <E>(
+  layer: Layer.Layer<Inspect | OffsetStore | IdempotencyStore, E>,
+  options: ContractOptions
+): Contract<InspectSubject, E> => {
+  const open = openLayer(layer, (context): InspectSubject => {
+    const offsets = Context.get(context, OffsetStore)
+    const keys = Context.get(context, IdempotencyStore)
+    return { inspect: Context.get(context, Inspect), offsets, keys, durable: offsets.durable }
+  })
+  return { opening: { ...options, open }, checks: inspectChecks }
 }
 
 /** The contract of `ParkedRecords`, beside the positions of the same store. */

@@ -9,6 +9,7 @@ export {
   type Outcome
 } from "./Check.ts"
 export { idempotencyStoreChecks } from "./checks/idempotencyStore.ts"
+export { type InspectSubject, inspectChecks } from "./checks/inspect.ts"
 export { type LockSubject, lockChecks } from "./checks/lock.ts"
 export { offsetStoreChecks } from "./checks/offsetStore.ts"
 export { type ParkedRecordsSubject, parkedRecordsChecks } from "./checks/parkedRecords.ts"
@@ -17,6 +18,7 @@ export {
   type Contract,
   type ContractOptions,
   idempotencyStoreContract,
+  inspectContract,
   lockContract,
   offsetStoreContract,
   parkedRecordsContract
