@@ -1,10 +1,17 @@
-/** Idempotency keys, on Redis: those of a namespace live in one slot, see scripts/lib/namespace.lua and done.lua. */
-import { Coalescing, IdempotencyStore, type Protocol, type StoreError } from "@tidemark/core"
+/** Idempotency keys, on Redis: those of a namespace, or of a shard of it (internal/shards.ts), live in one slot; see scripts/lib/namespace.lua and done.lua. */
+import {
+  Coalescing,
+  IdempotencyStore,
+  type IdempotencyStoreImplementation,
+  type Protocol,
+  type StoreError
+} from "@tidemark/core"
 import { Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./internal/Connection.ts"
 import { storeName } from "./internal/errors.ts"
 import { Packer, packedKey } from "./internal/Packer.ts"
 import { keyScripts, type Script } from "./internal/scripts.ts"
+import { inShards } from "./internal/shards.ts"
 import type { Waiters } from "./internal/Waiters.ts"
 import { hashTag, wholeMillis } from "./internal/wire.ts"
 
@@ -19,6 +26,8 @@ export interface KeyStoreOptions {
   readonly prefix: string
   readonly retentionMillis: number
   readonly acceptEviction: boolean
+  /** How many shards each namespace has. */
+  readonly shards: number
 }
 
 const mostItems = 1_000
@@ -122,7 +131,7 @@ const inParts = <A>(items: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
 const keysOf = (items: ReadonlyArray<{ readonly key: string }>): ReadonlyArray<string> =>
   items.map(({ key }) => key)
 
-/** The hash of a namespace. */
+/** The hash of a namespace, or of a shard of it. */
 export const namespaceKey = (prefix: string, namespace: string): string => `${prefix}:k:${hashTag(namespace)}`
 
 /** The service on a connection. */
@@ -166,7 +175,7 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
     const release = yield* gathered("release", keyScripts.release, 2, () => undefined)
     const renew = yield* gathered("renew", keyScripts.renew, 2)
 
-    return yield* IdempotencyStore.make({
+    const inPlaces: IdempotencyStoreImplementation = {
       name: storeName,
       durable: true,
       retentionMillis,
@@ -263,5 +272,6 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
           (known) => (known as Array<number>).reduce((sum, count) => sum + count, 0)
         ),
       awaitSettled: (namespace, key) => waiters.wait(baseOf(namespace), packedKey(key))
-    })
+    }
+    return yield* IdempotencyStore.make(inShards(inPlaces, options.shards))
   }) satisfies Effect.Effect<unknown, never, Scope.Scope>

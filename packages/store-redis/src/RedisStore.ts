@@ -85,12 +85,12 @@ const services = (client: Client, settings: Settings) =>
   Effect.gen(function* () {
     const connection = new Connection(client, settings)
     yield* Effect.addFinalizer(() => Effect.sync(() => connection.close()))
-    yield* start(connection, settings)
+    const shards = yield* start(connection, settings)
     const waiters = new Waiters(client, `${settings.prefix}:wake`)
     yield* Effect.addFinalizer(() => Effect.sync(() => waiters.close()))
     return Context.make(OffsetStore, yield* Offsets.make(connection, waiters, settings.prefix)).pipe(
-      Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, settings)),
-      Context.add(Inspect, inspect(connection, settings.prefix)),
+      Context.add(IdempotencyStore, yield* Keys.make(connection, waiters, { ...settings, shards })),
+      Context.add(Inspect, inspect(connection, settings.prefix, shards)),
       Context.add(ParkedRecords, Parked.make(connection, settings.prefix))
     )
   })

@@ -16,6 +16,7 @@ import { names, onwards } from "./names.ts"
 import { unpackKey } from "./Packer.ts"
 import { numberIn, readProgress, readStream } from "./progress.ts"
 import { keyScripts, offsetScripts } from "./scripts.ts"
+import { namespaceOf, placesOf } from "./shards.ts"
 
 const verb = "inspect"
 
@@ -76,11 +77,17 @@ interface HeldPage {
   readonly generations: ReadonlyArray<number>
 }
 
-/** Pages of what is held in a namespace. */
-const heldPages = (connection: Connection, prefix: string, namespace: string) =>
+/** A namespace, or a shard of it. */
+interface Place {
+  readonly place: string
+  readonly namespace: string
+}
+
+/** Pages of what is held there. */
+const heldPages = (connection: Connection, prefix: string, { namespace, place }: Place) =>
   Stream.paginate("0", (cursor) =>
     Effect.map(
-      connection.readBytes(verb, keyScripts.held, [namespaceKey(prefix, namespace)], [cursor]),
+      connection.readBytes(verb, keyScripts.held, [namespaceKey(prefix, place)], [cursor]),
       (reply) => {
         const [next, keys, claims, generations] = reply as [
           Buffer,
@@ -114,13 +121,18 @@ const heldPages = (connection: Connection, prefix: string, namespace: string) =>
     )
   )
 
-const completedOf = (connection: Connection, prefix: string, namespace: string, generation: number) =>
+const completedOf = (
+  connection: Connection,
+  prefix: string,
+  { namespace, place }: Place,
+  generation: number
+) =>
   Stream.paginate("0", (cursor) =>
     Effect.map(
       connection.readBytes(
         verb,
         keyScripts.completed,
-        [namespaceKey(prefix, namespace)],
+        [namespaceKey(prefix, place)],
         [String(generation), cursor]
       ),
       (reply) => {
@@ -139,30 +151,68 @@ const completedOf = (connection: Connection, prefix: string, namespace: string, 
 const keysOf = (
   connection: Connection,
   prefix: string,
-  namespace: string
+  place: Place
 ): Stream.Stream<KeySummary, StoreError> =>
   Stream.suspend(() => {
     const generations = new Set<number>()
-    const held = Stream.flatMap(heldPages(connection, prefix, namespace), (page) => {
+    const held = Stream.flatMap(heldPages(connection, prefix, place), (page) => {
       for (const generation of page.generations) generations.add(generation)
       return Stream.fromIterable(page.keys)
     })
     const completed = Stream.suspend(() =>
       Stream.flatMap(Stream.fromIterable(generations), (generation) =>
-        completedOf(connection, prefix, namespace, generation)
+        completedOf(connection, prefix, place, generation)
       )
     )
     return Stream.concat(held, completed)
   })
 
-/** The optional ability to list. */
-export const inspect = (connection: Connection, prefix: string) => {
+/** A claim as its shards know it, put together: it lasts until the first of them lets go. */
+const together = (one: ClaimSummary | undefined, other: ClaimSummary): ClaimSummary =>
+  one === undefined
+    ? other
+    : {
+        ...one,
+        token: Math.max(one.token, other.token),
+        until: Math.min(one.until, other.until),
+        held: one.held + other.held
+      }
+
+/** The optional ability to list; the keys of a namespace are in so many `shards`. */
+export const inspect = (connection: Connection, prefix: string, shards: number) => {
   const streams = names(connection, verb, `${prefix}:s:{`)
-  const namespaces = names(connection, verb, `${prefix}:k:{`)
+  const places = Stream.map(
+    names(connection, verb, `${prefix}:k:{`),
+    (place): Place => ({ place, namespace: namespaceOf(place, shards) })
+  )
+  const placesIn = (namespace: string) =>
+    Stream.fromIterable(placesOf(namespace, shards).map((place): Place => ({ place, namespace })))
   const streamClaims = (stream: string) =>
     Stream.unwrap(Effect.map(claimsOfStream(connection, prefix, stream), Stream.fromIterable))
-  const keyClaims = (namespace: string) =>
-    Stream.flatMap(heldPages(connection, prefix, namespace), ({ claims }) => Stream.fromIterable(claims))
+  const claimsIn = (place: Place) =>
+    Stream.flatMap(heldPages(connection, prefix, place), ({ claims }) => Stream.fromIterable(claims))
+  /** Of several shards: those of the namespace are held in memory at once, which are as many as are at work. */
+  const keyClaims = (namespace: string): Stream.Stream<ClaimSummary, StoreError> =>
+    shards === 1
+      ? claimsIn({ place: namespace, namespace })
+      : Stream.unwrap(
+          Effect.map(
+            Stream.runFold(
+              Stream.flatMap(placesIn(namespace), claimsIn),
+              () => new Map<string, ClaimSummary>(),
+              (claims, claim) => claims.set(claim.claimId, together(claims.get(claim.claimId), claim))
+            ),
+            (claims) => Stream.fromIterable(claims.values())
+          )
+        )
+  /** Each namespace once, whichever of its shards is found first. */
+  const namespaces = Stream.suspend(() => {
+    const seen = new Set<string>()
+    return Stream.filter(
+      Stream.map(places, ({ namespace }) => namespace),
+      (namespace) => shards === 1 || (!seen.has(namespace) && seen.add(namespace).size > 0)
+    )
+  })
   return Inspect.of({
     streams: (options) => {
       const millis = options?.untouchedFor === undefined ? 0 : Policies.toMillis(options.untouchedFor)
@@ -171,9 +221,9 @@ export const inspect = (connection: Connection, prefix: string) => {
       )
     },
     keys: (options) =>
-      options?.namespace === undefined
-        ? Stream.flatMap(namespaces, (namespace) => keysOf(connection, prefix, namespace))
-        : keysOf(connection, prefix, options.namespace),
+      Stream.flatMap(options?.namespace === undefined ? places : placesIn(options.namespace), (place) =>
+        keysOf(connection, prefix, place)
+      ),
     claims: (options) => {
       const { of } = options ?? {}
       return of === undefined

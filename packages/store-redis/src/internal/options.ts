@@ -3,6 +3,7 @@ import { InvalidInput, Policies } from "@tidemark/core"
 import type { Duration } from "effect"
 import type { ClusterNode, ClusterOptions, RedisOptions } from "ioredis"
 import type { WaitReplicas } from "./Connection.ts"
+import { mostShards } from "./shards.ts"
 
 /** What holds for any connection. */
 export interface RedisStoreOptions {
@@ -22,6 +23,12 @@ export interface RedisStoreOptions {
    * at any time. Default: false, which demands `maxmemory-policy noeviction`.
    */
   readonly acceptEviction?: boolean
+  /**
+   * In how many shards the keys of a namespace are, each in a slot of its own: 1 to 256. It is recorded when a prefix is
+   * first used, and holds for all who use it. Default: what is recorded; else 16 on a Cluster, and 1 elsewhere, where
+   * more would gain nothing.
+   */
+  readonly shards?: number
 }
 
 /** How to connect: exactly one of `url`, `redis` and `cluster`. */
@@ -41,9 +48,18 @@ export interface Settings {
   readonly timeoutMillis: number
   readonly waitReplicas: WaitReplicas | undefined
   readonly acceptEviction: boolean
+  /** `undefined`: what is recorded. */
+  readonly shards: number | undefined
 }
 
-const common: ReadonlyArray<string> = ["prefix", "retention", "timeout", "waitReplicas", "acceptEviction"]
+const common: ReadonlyArray<string> = [
+  "prefix",
+  "retention",
+  "timeout",
+  "waitReplicas",
+  "acceptEviction",
+  "shards"
+]
 const connecting: ReadonlyArray<string> = ["url", "redis", "cluster"]
 
 const invalid = (field: string, value: unknown, allowed: string): InvalidInput =>
@@ -86,7 +102,7 @@ const checkReplicas = (waitReplicas: WaitReplicas | undefined): InvalidInput | u
 }
 
 const settingsOf = (options: RedisStoreOptions): Settings | InvalidInput => {
-  const { acceptEviction = false, prefix = "tidemark", waitReplicas } = options
+  const { acceptEviction = false, prefix = "tidemark", shards, waitReplicas } = options
   if (typeof prefix !== "string" || !/^[A-Za-z0-9._:-]{1,64}$/.test(prefix)) {
     return invalid("prefix", prefix, "1 to 64 letters, digits and . - _ :")
   }
@@ -94,8 +110,18 @@ const settingsOf = (options: RedisStoreOptions): Settings | InvalidInput => {
   if (typeof retentionMillis !== "number") return retentionMillis
   const timeoutMillis = millisOf("timeout", options.timeout, 5_000, 2 ** 31 - 1)
   if (typeof timeoutMillis !== "number") return timeoutMillis
+  if (shards !== undefined && !(Number.isSafeInteger(shards) && shards >= 1 && shards <= mostShards)) {
+    return invalid("shards", shards, `an integer from 1 to ${mostShards}`)
+  }
   return (
-    checkReplicas(waitReplicas) ?? { prefix, retentionMillis, timeoutMillis, waitReplicas, acceptEviction }
+    checkReplicas(waitReplicas) ?? {
+      prefix,
+      retentionMillis,
+      timeoutMillis,
+      waitReplicas,
+      acceptEviction,
+      shards
+    }
   )
 }
 

@@ -84,14 +84,42 @@ const checkRights = (connection: Connection, prefix: string): Effect.Effect<void
   )
 }
 
-/** What all who share a prefix must agree on. */
-const checkFormat = (connection: Connection, prefix: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(connection.write(verb, startScripts.open, [`${prefix}:{format}`], [format]), (version) =>
-    version === format ? Effect.void : Effect.fail(wrongVersion(verb, String(version)))
-  )
+/** Shards of a namespace where they are spread over nodes: some for each, also when the cluster grows. */
+const shardsOnCluster = 16
 
-/** Checks the server, each node of a cluster, our rights, and the format of what is there. */
-export const start = (connection: Connection, settings: Settings): Effect.Effect<void, StoreError> =>
+/** What all who share a prefix must agree on: the format, and in how many shards keys are, which is answered. */
+const checkFormat = (
+  connection: Connection,
+  { prefix, shards }: Settings
+): Effect.Effect<number, StoreError> =>
+  Effect.gen(function* () {
+    const first = shards ?? (connection.isCluster ? shardsOnCluster : 1)
+    const reply = yield* connection.write(
+      verb,
+      startScripts.open,
+      [`${prefix}:{format}`],
+      [format, String(first)]
+    )
+    const [version, recorded] = reply as readonly [string, string]
+    if (version !== format) return yield* wrongVersion(verb, String(version))
+    const count = Number(recorded)
+    if (shards !== undefined && shards !== count) {
+      return yield* failure(
+        verb,
+        "Misconfigured",
+        `keys under the prefix ${prefix} are in ${count} shards, and the option shards is ${shards}: give ${count} or ` +
+          "nothing; another number needs another prefix",
+        false
+      )
+    }
+    return count
+  })
+
+/**
+ * Checks the server, each node of a cluster, our rights, and the format of what is there. Answers in how many shards
+ * the keys of a namespace are.
+ */
+export const start = (connection: Connection, settings: Settings): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     const { client } = connection
     // waits for the connection; a cluster then knows its nodes
@@ -99,5 +127,5 @@ export const start = (connection: Connection, settings: Settings): Effect.Effect
     const nodes = client instanceof Cluster ? client.nodes("master") : [client]
     for (const node of nodes) yield* checkNode(connection, node, settings.acceptEviction)
     yield* checkRights(connection, settings.prefix)
-    yield* checkFormat(connection, settings.prefix)
+    return yield* checkFormat(connection, settings)
   })
