@@ -42,6 +42,12 @@ export interface IdempotencyStoreImplementation {
   /** How long a completed key is remembered where `complete` does not say, in milliseconds. */
   readonly retentionMillis: number
   /**
+   * Where the keys of a namespace are kept in shards, each as a store of its own: the shard of a key, an integer from 0.
+   * What spans keys is then judged in each shard for its own: tokens grow, a claim id that is used again for other keys
+   * is noticed, and what was given back stays given back, where one shard sees it; `renew` answers the earliest end.
+   */
+  readonly shardOf?: ((key: string) => number) | undefined
+  /**
    * Claims keys; of equal keys in one call the first gets the claim (invariants 1, 2, 4, 7). `undefined`: the
    * claim id is in use for other keys; nothing was changed.
    */
@@ -190,6 +196,7 @@ const makeService = (
         name: implementation.name,
         durable: implementation.durable,
         retentionMillis: implementation.retentionMillis,
+        shardOf: implementation.shardOf,
         awaitSettled: implementation.awaitSettled,
         leases,
         claim: (namespace, items, terms) =>

@@ -136,6 +136,7 @@ const services = (store: IdempotencyStoreService, bounds: Bounds) =>
       name: store.name,
       durable: store.durable,
       retentionMillis: store.retentionMillis,
+      shardOf: store.shardOf,
       claim: (namespace, items, terms) =>
         atNow((now) => {
           // A claim that holds something is answered by the store, which knows what it was asked for.

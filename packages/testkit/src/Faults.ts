@@ -183,6 +183,7 @@ export const faultyIdempotencyStore = (
       name: store.name,
       durable: store.durable,
       retentionMillis: store.retentionMillis,
+      shardOf: store.shardOf,
       awaitSettled: store.awaitSettled,
       claim: (namespace, items, terms) =>
         call(

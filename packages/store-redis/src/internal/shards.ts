@@ -93,6 +93,7 @@ export const inShards = (
 
   return {
     ...store,
+    shardOf: (key) => shardOf(key, count),
     claim: (namespace, items, terms) => {
       const parts = split(namespace, items, keyOf)
       return Effect.map(

@@ -23,6 +23,16 @@ export const claimed = (what: string, answer: Answer | undefined): Effect.Effect
         `${what}: expected Claimed, found ${answer === undefined ? "no answer" : JSON.stringify(answer)}`
       )
 
+/** Keys of which a store that keeps them in shards has all in one: what a claim has in several is judged in each. */
+const ofOneShard = ({ shardOf }: IdempotencyStoreService, ...names: ReadonlyArray<string>): Array<string> =>
+  names.map((name) => {
+    if (shardOf === undefined) return name
+    for (let index = 0; ; index++) {
+      const key = `${name} ${index}`
+      if (shardOf(key) === 0) return key
+    }
+  })
+
 export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreService>> = [
   {
     invariant: 1,
@@ -241,17 +251,18 @@ export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreServi
       Effect.gen(function* () {
         const namespace = name("namespace")
         const other = name("other")
-        yield* store.claim(namespace, items("x"), terms(other, time.longMillis))
+        const [x, k, l, m] = ofOneShard(store, "x", "k", "l", "m")
+        yield* store.claim(namespace, items(x), terms(other, time.longMillis))
         const claimId = name("claim")
-        const keys = [{ key: "x" }, { key: "k", fingerprint: "f" }, { key: "l" }, { key: "m" }]
+        const keys = [{ key: x }, { key: k, fingerprint: "f" }, { key: l }, { key: m }]
         const ask = (leaseMillis: number) => store.claim(namespace, keys, terms(claimId, leaseMillis))
         const first = yield* ask(time.longMillis)
         yield* same("the claim", tags(first), "InFlight Claimed Claimed Claimed")
         yield* time.pass(time.exact ? 10 : 5)
         yield* same("asked again", yield* ask(time.longMillis), first)
         yield* same("asked again with another lease", yield* ask(time.longMillis * 2), first)
-        yield* store.complete({ namespace, claimId }, [{ key: "l", result: "1" }])
-        yield* store.release({ namespace, claimId }, ["m"])
+        yield* store.complete({ namespace, claimId }, [{ key: l, result: "1" }])
+        yield* store.release({ namespace, claimId }, [m])
         yield* store.release({ namespace, claimId: other })
         const less = yield* ask(time.longMillis)
         yield* same(
@@ -261,7 +272,7 @@ export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreServi
         )
         yield* same("asked again at last: k", less[1], first[1])
         yield* same("asked again at last: l", less[2], { _tag: "Completed", result: "1" })
-        const third = yield* store.claim(namespace, items("x", "m"), terms(name("third"), time.longMillis))
+        const third = yield* store.claim(namespace, items(x, m), terms(name("third"), time.longMillis))
         yield* same("what was given back is free for others", tags(third), "Claimed Claimed")
       })
   },
@@ -271,16 +282,17 @@ export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreServi
     run: ({ name, store, time }) =>
       Effect.gen(function* () {
         const namespace = name("namespace")
-        const ask = store.claim(namespace, items("k", "l"), terms(name("claim"), time.shortMillis))
+        const [k, l] = ofOneShard(store, "k", "l")
+        const ask = store.claim(namespace, items(k, l), terms(name("claim"), time.shortMillis))
         const first = yield* ask
         const { token, until } = yield* claimed("the claim", first[0])
         yield* time.passTo(until)
         yield* same("asked again", yield* ask, first)
-        yield* store.claim(namespace, items("k"), terms(name("other"), time.longMillis))
+        yield* store.claim(namespace, items(k), terms(name("other"), time.longMillis))
         const partly = yield* ask
         yield* same("asked again after another took k over", tags(partly), "InFlight Claimed")
         yield* same("the token for l", (yield* claimed("l", partly[1])).token, token)
-        yield* store.claim(namespace, items("l"), terms(name("other"), time.longMillis))
+        yield* store.claim(namespace, items(l), terms(name("other"), time.longMillis))
         yield* same("asked again after another took l too", tags(yield* ask), "InFlight InFlight")
       })
   },
@@ -291,15 +303,16 @@ export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreServi
       Effect.gen(function* () {
         const namespace = name("namespace")
         const claimId = name("claim")
-        const keys = [{ key: "k", fingerprint: "f" }, { key: "l" }]
+        const [k, l, m] = ofOneShard(store, "k", "l", "m")
+        const keys = [{ key: k, fingerprint: "f" }, { key: l }]
         const first = yield* store.claim(namespace, keys, terms(claimId, time.longMillis))
         const others: ReadonlyArray<ReadonlyArray<Protocol.KeyItem>> = [
           [keys[0]],
           [keys[1], keys[0]],
-          [...keys, { key: "m" }],
-          [{ key: "k", fingerprint: "g" }, keys[1]],
-          [{ key: "k" }, keys[1]],
-          items("m")
+          [...keys, { key: m }],
+          [{ key: k, fingerprint: "g" }, keys[1]],
+          [{ key: k }, keys[1]],
+          items(m)
         ]
         for (const other of others) {
           const call = store.claim(namespace, other, terms(claimId, time.longMillis))
@@ -307,7 +320,7 @@ export const idempotencyStoreClaiming: ReadonlyArray<Check<IdempotencyStoreServi
         }
         const again = yield* store.claim(namespace, keys, terms(claimId, time.longMillis))
         yield* same("asked again as at first", again, first)
-        yield* same("lookup of m", tags((yield* store.lookup(namespace, ["m"])) as never), "Unknown")
+        yield* same("lookup of m", tags((yield* store.lookup(namespace, [m])) as never), "Unknown")
       })
   },
   {

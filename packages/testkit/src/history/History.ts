@@ -88,6 +88,8 @@ export type KeyCall =
       readonly leaseMillis: number
       /** Whether the claim was for this key alone: else it may be renewed for other keys' sake. */
       readonly isAlone: boolean
+      /** Whether the claim's other keys may be in other shards, whose leases end by themselves. */
+      readonly inShards?: boolean
       readonly answer?: number | "LeaseLost"
     }
   | { readonly verb: "lookup"; readonly answer?: Protocol.KeyStatus }

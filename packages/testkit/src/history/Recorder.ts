@@ -52,6 +52,8 @@ export type Begun =
       readonly service: "keys"
       readonly verb: "renew"
       readonly renewals: ReadonlyArray<KeyClaimRef & { readonly leaseMillis: number }>
+      /** Whether a claim's keys may be in several shards, of which the answer tells the earliest end. */
+      readonly inShards: boolean
     }
   | {
       readonly service: "keys"
@@ -220,8 +222,10 @@ export const recordIdempotencyStore = (
         () => "released"
       ),
     renew: (renewals) =>
-      note({ service: "keys", verb: "renew", renewals }, store.renew(renewals), (answers) =>
-        answers.map((until) => until ?? "LeaseLost")
+      note(
+        { service: "keys", verb: "renew", renewals, inShards: store.shardOf !== undefined },
+        store.renew(renewals),
+        (answers) => answers.map((until) => until ?? "LeaseLost")
       ),
     lookup: (namespace, keys) =>
       note(
@@ -317,7 +321,10 @@ const takenApart = (
           onKey(
             namespace,
             key,
-            answered({ verb: "renew" as const, claimId, leaseMillis, isAlone }, list?.[index])
+            answered(
+              { verb: "renew" as const, claimId, leaseMillis, isAlone, inShards: begun.inShards },
+              list?.[index]
+            )
           )
         )
       })

@@ -145,13 +145,16 @@ export const keySpecification = (skewMillis: number): Specification<State, Call>
   }
 
   const renew = (state: State, timed: Call, call: CallOf<"renew">): ReadonlyArray<State> => {
-    const { answer, claimId, isAlone, leaseMillis } = call
+    const { answer, claimId, inShards, isAlone, leaseMillis } = call
+    /** The answer may be that of another key: of this one it tells nothing but that it lasts no shorter. */
+    const isOfAny = inShards === true && !isAlone
     const { entry } = state
     if (entry._tag !== "Held" || entry.id !== claimId) {
       return isAlone && typeof answer === "number" ? [] : [state]
     }
     const results: Array<State> = []
-    if (mayBeForgotten(entry, timed) && typeof answer !== "number") results.push({ ...state, entry: free })
+    if (mayBeForgotten(entry, timed) && (isOfAny || typeof answer !== "number"))
+      results.push({ ...state, entry: free })
     if (mayBeKept(entry, timed) && answer !== "LeaseLost") {
       const notBefore = Math.max(earliestEnd(entry), timed.from + leaseMillis - skewMillis)
       const most =
@@ -159,10 +162,9 @@ export const keySpecification = (skewMillis: number): Specification<State, Call>
           ? Number.POSITIVE_INFINITY
           : Math.max(entry.until, timed.to + leaseMillis + skewMillis)
       const longestMillis = Math.max(entry.longestMillis, leaseMillis)
-      if (answer === undefined) {
+      if (answer === undefined || isOfAny) {
         results.push({ ...state, entry: { ...entry, until: undefined, notBefore, longestMillis } })
-      }
-      if (answer !== undefined && answer >= notBefore && answer <= most) {
+      } else if (answer >= notBefore && answer <= most) {
         results.push({ ...state, entry: { ...entry, until: answer } })
       }
     }

@@ -1,11 +1,12 @@
 /** Random sequences on an `IdempotencyStore`, against the rules of the protocol themselves. */
-import { type IdempotencyStoreService, type InvalidKey, Protocol } from "@tidemark/core"
+import type { IdempotencyStoreService, InvalidKey, Protocol } from "@tidemark/core"
 import { Clock, Effect, type Scope } from "effect"
 import * as fc from "fast-check"
 import type { Check } from "../Check.ts"
 import { refusedNames, terms } from "../checks/shared.ts"
 import { ensure, same } from "../internal/expect.ts"
 import type { Subject } from "../Subject.ts"
+import { KeyRules } from "./KeyRules.ts"
 import { type KeyCommand, keyCommand, longKey } from "./keyCommands.ts"
 import {
   nearInstant,
@@ -21,7 +22,7 @@ interface World {
   readonly subject: Subject<IdempotencyStoreService>
   readonly instances: Array<IdempotencyStoreService>
   readonly namespaces: ReadonlyArray<string>
-  readonly model: Protocol.KeyState
+  readonly model: KeyRules
   /** By namespace and key: between two keys tokens need not be in order, since they may be in two shards. */
   readonly tokens: Map<string, TokenRelation>
   readonly own: string
@@ -62,17 +63,13 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
       )
       const good = items.filter(({ key }) => !isBad(key))
       const outcome =
-        good.length === 0
-          ? { _tag: "Answers" as const, answers: [] }
-          : model.claim(namespace, good, terms(claimId, leaseMillis), span.from)
-      if (outcome._tag !== "Answers" || answer === "ClaimIdReused") {
-        yield* same("claim", answer, outcome._tag)
+        good.length === 0 ? [] : model.claim(namespace, good, terms(claimId, leaseMillis), span.from)
+      if (outcome === undefined || answer === "ClaimIdReused") {
+        yield* same("claim", answer, outcome ?? "ClaimIdReused")
         return []
       }
       let next = 0
-      const expected = items.map(({ key }): Answer | "Invalid" =>
-        isBad(key) ? "Invalid" : outcome.answers[next++]
-      )
+      const expected = items.map(({ key }): Answer | "Invalid" => (isBad(key) ? "Invalid" : outcome[next++]))
       yield* same(
         "claim",
         answer.map((one, index) => {
@@ -246,7 +243,7 @@ export const idempotencyStoreModelCheck = (options: RandomOptions = {}): Check<I
                 subject,
                 instances,
                 namespaces: [subject.name("even"), subject.name("odd")],
-                model: new Protocol.KeyState(new Protocol.MapKeyTable()),
+                model: new KeyRules(subject.store),
                 tokens: new Map(),
                 own: subject.name("c")
               })
