@@ -216,7 +216,7 @@ const claimed = (
       if (answer._tag === "Claimed") {
         if (monotonicMillis(clock) < deadline) return { claimId, token: answer.token, deadline }
         // the answer took longer than the lease: another may hold it by now
-        yield* giveBack(`lock ${terms.name}`, store.release({ namespace, claimId }))
+        yield* giveBack(`lock ${terms.name}`, store.release({ namespace, claimId }, [terms.name]))
         if (clock.currentTimeMillisUnsafe() >= patientUntil) return yield* elsewhere(terms.name, answer.until)
         continue
       }

@@ -19,7 +19,9 @@ await describeWithOwnRedisCluster("a slot that moves to another node of the clus
         cluster: {
           nodes: cluster.nodes.map(({ url }) => nodeOf(url)),
           options: { maxRedirections: 3, retryDelayOnTryAgain: 10 }
-        }
+        },
+        // all keys in the one slot that moves
+        shards: 1
       }
       const { keys, offsets } = yield* openStore(options)
       const done = Array.from({ length: 20 }, (_, index) => ({ key: `done ${index}` }))

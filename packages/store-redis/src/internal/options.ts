@@ -24,7 +24,7 @@ export interface RedisStoreOptions {
    */
   readonly acceptEviction?: boolean
   /**
-   * In how many shards the keys of a namespace are, each in a slot of its own: 1 to 256. It is recorded when a prefix is
+   * In how many shards the keys of a namespace are, each in a slot of its own: a power of two, up to 256. It is recorded when a prefix is
    * first used, and holds for all who use it. Default: what is recorded; else 16 on a Cluster, and 1 elsewhere, where
    * more would gain nothing.
    */
@@ -110,8 +110,8 @@ const settingsOf = (options: RedisStoreOptions): Settings | InvalidInput => {
   if (typeof retentionMillis !== "number") return retentionMillis
   const timeoutMillis = millisOf("timeout", options.timeout, 5_000, 2 ** 31 - 1)
   if (typeof timeoutMillis !== "number") return timeoutMillis
-  if (shards !== undefined && !(Number.isSafeInteger(shards) && shards >= 1 && shards <= mostShards)) {
-    return invalid("shards", shards, `an integer from 1 to ${mostShards}`)
+  if (shards !== undefined && !(shards >= 1 && mostShards % shards === 0)) {
+    return invalid("shards", shards, `a power of two from 1 to ${mostShards}`)
   }
   return (
     checkReplicas(waitReplicas) ?? {

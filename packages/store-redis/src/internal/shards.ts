@@ -7,10 +7,28 @@
  * used again for other keys is noticed where one of its shards knows it.
  */
 import type { IdempotencyStoreImplementation, Protocol, StoreError } from "@tidemark/core"
+import slotOf from "cluster-key-slot"
 import { Effect } from "effect"
 
 /** How many shards a namespace can have at most: renewals ask each. */
 export const mostShards = 256
+
+const slotCount = 16_384
+
+/**
+ * Two letters for each shard, which its keys' hash tags end in. A slot is a CRC, in which what comes before an ending
+ * of fixed length only flips bits, the same for each ending. So where these have their slots in each 256th of all
+ * slots, the shards of every namespace have theirs so too: each node has as many of them as it has of the slots.
+ */
+const endings = ((): ReadonlyArray<string> => {
+  const found = new Array<string>(mostShards).fill("")
+  for (let number = 0; number < 36 * 36; number++) {
+    const ending = number.toString(36).padStart(2, "0")
+    const part = Math.floor(slotOf(ending) / (slotCount / mostShards))
+    if (found[part] === "") found[part] = ending
+  }
+  return found
+})()
 
 /** The shard of a key, from 0: by FNV-1a (32 bits) over its UTF-16 units. It is a part of the format. */
 export const shardOf = (key: string, count: number): number => {
@@ -22,13 +40,17 @@ export const shardOf = (key: string, count: number): number => {
   return ((hash ^ (hash >>> 16)) >>> 0) % count
 }
 
-/** Where the keys of a namespace lie that are in this shard: what the inner store takes for a namespace. */
+/**
+ * Where the keys of a namespace lie that are in this shard: what the inner store takes for a namespace.
+ *
+ * @param count - a power of two, at most 256.
+ */
 export const placeOf = (namespace: string, shard: number, count: number): string =>
-  count === 1 ? namespace : `${shard}/${namespace}`
+  count === 1 ? namespace : `${namespace}/${endings[shard * (mostShards / count)]}`
 
 /** The namespace of a place. */
 export const namespaceOf = (place: string, count: number): string =>
-  count === 1 ? place : place.slice(place.indexOf("/") + 1)
+  count === 1 ? place : place.slice(0, -3)
 
 /** All places of a namespace. */
 export const placesOf = (namespace: string, count: number): ReadonlyArray<string> =>

@@ -54,6 +54,8 @@ interface Entry {
   /** It waits for something that need not end by itself, so that nothing behind it in its lane may hold a key. */
   blocking: boolean
   grant: Grant | undefined
+  /** The claim as its handler sees it, with the token of its key; of its latest grant. */
+  claim: RecordClaim | undefined
   attempt: number
   /** Other records with this id, while this one holds it. */
   followers: Array<Entry> | undefined
@@ -64,7 +66,6 @@ interface Entry {
 interface Grant {
   readonly ref: KeyClaimRef
   readonly lease: HeldLease<KeyClaimRef>
-  readonly claim: RecordClaim
   /** Those that are neither completed nor given back. */
   readonly open: Set<Entry>
 }
@@ -163,6 +164,7 @@ export class PartitionKeys {
       waiting: false,
       blocking: false,
       grant: undefined,
+      claim: undefined,
       attempt: 0,
       followers: undefined,
       following: undefined
@@ -210,7 +212,7 @@ export class PartitionKeys {
   }
 
   claimFor(tile: number): RecordClaim | undefined {
-    return this.entries.get(tile)?.grant?.claim
+    return this.entries.get(tile)?.claim
   }
 
   /** The record's turn has come, and its id is not ours. */
@@ -352,14 +354,19 @@ export class PartitionKeys {
           if (this.closed) return false
           let grant: Grant | undefined
           let bad: InvalidInput | undefined
+          /** By token: a store in shards gives each shard's keys one of their own. */
+          const claims = new Map<number, RecordClaim>()
           for (let index = 0; index < entries.length; index++) {
             const entry = entries[index]
             const answer = answers[index]
             switch (answer._tag) {
               case "Claimed":
-                grant ??= this.makeGrant(ref, answer.token, deadline)
+                grant ??= this.makeGrant(ref, deadline)
+                if (!claims.has(answer.token))
+                  claims.set(answer.token, { ...this.partition.ownClaim, keyToken: answer.token })
                 entry.state = "claimed"
                 entry.grant = grant
+                entry.claim = claims.get(answer.token)
                 grant.open.add(entry)
                 break
               case "Completed":
@@ -388,7 +395,7 @@ export class PartitionKeys {
     })
   }
 
-  private makeGrant(ref: KeyClaimRef, keyToken: number, deadline: number): Grant {
+  private makeGrant(ref: KeyClaimRef, deadline: number): Grant {
     const { isOurs, settings } = this.environment
     const lease: HeldLease<KeyClaimRef> = {
       ref,
@@ -398,8 +405,7 @@ export class PartitionKeys {
       onLost: () => this.onLeaseLost(grant),
       index: -1
     }
-    const claim: RecordClaim = { ...this.partition.ownClaim, keyToken }
-    const grant: Grant = { ref, lease, claim, open: new Set() }
+    const grant: Grant = { ref, lease, open: new Set() }
     this.grants.add(grant)
     this.ring.store.leases.hold(lease)
     return grant
