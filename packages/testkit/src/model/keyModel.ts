@@ -9,7 +9,7 @@ import type { Subject } from "../Subject.ts"
 import { KeyRules } from "./KeyRules.ts"
 import { type KeyCommand, keyCommand, longKey } from "./keyCommands.ts"
 import {
-  nearInstant,
+  NearInstants,
   type RandomOptions,
   runSequences,
   type Span,
@@ -25,6 +25,7 @@ interface World {
   readonly model: KeyRules
   /** By namespace and key: between two keys tokens need not be in order, since they may be in two shards. */
   readonly tokens: Map<string, TokenRelation>
+  readonly instants: NearInstants
   readonly own: string
 }
 
@@ -41,7 +42,7 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
   const { instances, model, own, subject } = world
   const store = instances[command.at % instances.length]
   const near = (span: Span, found: number | undefined, expected: number | undefined) =>
-    nearInstant(subject.time, span, found, expected)
+    world.instants.near(span, found, expected)
   const refOf = (id: number) => ({ namespace: world.namespaces[id % 2], claimId: `${own}-${id}` })
 
   const relation = (namespace: string, key: string): TokenRelation => {
@@ -96,6 +97,7 @@ const step = (world: World, command: Placed): Effect.Effect<void, unknown, Scope
   ) =>
     Effect.gen(function* () {
       const { answer, span } = yield* spanned(store.complete(ref, items, { retentionMillis }))
+      world.instants.note(span)
       const retention = retentionMillis ?? store.retentionMillis
       const good = items.filter(({ key }) => !isBad(key))
       const expected = model.complete(ref.claimId, ref.namespace, good, retention, span.from)
@@ -245,6 +247,7 @@ export const idempotencyStoreModelCheck = (options: RandomOptions = {}): Check<I
                 namespaces: [subject.name("even"), subject.name("odd")],
                 model: new KeyRules(subject.store),
                 tokens: new Map(),
+                instants: new NearInstants(subject.time),
                 own: subject.name("c")
               })
             ),

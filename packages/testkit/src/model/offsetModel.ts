@@ -7,7 +7,7 @@ import { same } from "../internal/expect.ts"
 import type { Subject } from "../Subject.ts"
 import { base, type OffsetCommand, offsetCommand, type Placed, placed } from "./offsetCommands.ts"
 import {
-  nearInstant,
+  NearInstants,
   type RandomOptions,
   runSequences,
   type Span,
@@ -30,6 +30,7 @@ interface World {
   readonly subject: Subject<OffsetStoreService>
   readonly instances: Array<OffsetStoreService>
   readonly streams: ReadonlyArray<Pair>
+  readonly instants: NearInstants
   readonly claimId: (id: number) => string
 }
 
@@ -66,7 +67,7 @@ const step = (world: World, command: Placed<OffsetCommand>): Effect.Effect<void,
   const store = instances[command.at % instances.length]
   const ranges = (spread: Parameters<typeof placed>[0]) => placed(spread, world.base)
   const near = (span: Span, found: number | undefined, expected: number | undefined) =>
-    nearInstant(subject.time, span, found, expected)
+    world.instants.near(span, found, expected)
 
   const claim = (pair: Pair, id: string, asked: OffsetRanges.OffsetRanges, leaseMillis: number) =>
     Effect.gen(function* () {
@@ -338,6 +339,7 @@ export const offsetStoreModelCheck = (options: RandomOptions = {}): Check<Offset
                   tokens: new TokenRelation(),
                   wasClaimed: false
                 })),
+                instants: new NearInstants(subject.time),
                 claimId: (id) => `${own}-${id}`
               }
             }),

@@ -153,16 +153,33 @@ export const spanned = <A, E>(call: Effect.Effect<A, E>) =>
     return { answer, span: { from, to: yield* Clock.currentTimeMillis } }
   })
 
-/** The model's instant where the store's is as near as their clocks allow; else the store's, so that they differ. */
-export const nearInstant = (
-  { toleranceMillis }: StoreTime,
-  { from, to }: Span,
-  found: number | undefined,
-  expected: number | undefined
-): number | undefined =>
-  found !== undefined && expected !== undefined && Math.abs(found - expected) <= toleranceMillis + (to - from)
-    ? expected
-    : found
+/**
+ * Instants of the store beside those of the model, which has a call at its beginning. What one call began another may
+ * tell of: on a machine that is busy they may differ by as much as the longest call took.
+ */
+export class NearInstants {
+  private readonly toleranceMillis: number
+  private longestMillis = 0
+
+  constructor({ toleranceMillis }: StoreTime) {
+    this.toleranceMillis = toleranceMillis
+  }
+
+  /** A call that began something whose end other calls may tell. */
+  note({ from, to }: Span): void {
+    this.longestMillis = Math.max(this.longestMillis, to - from)
+  }
+
+  /** The model's instant where the store's is as near as their clocks allow; else the store's, so that they differ. */
+  near({ from, to }: Span, found: number | undefined, expected: number | undefined): number | undefined {
+    this.note({ from, to })
+    return found !== undefined &&
+      expected !== undefined &&
+      Math.abs(found - expected) <= this.toleranceMillis + this.longestMillis
+      ? expected
+      : found
+  }
+}
 
 /** Tokens of the store beside those of the model: not the same numbers, but in the same relation. */
 export class TokenRelation {
