@@ -25,9 +25,11 @@ import type { Connecting } from "./internal/platformaticCluster.ts"
 import { toKafkaError } from "./internal/platformaticErrors.ts"
 import { makeProduce } from "./internal/platformaticProducer.ts"
 import { type Identity, PlatformaticSession } from "./internal/platformaticSession.ts"
+import { makeTransactionalProducer } from "./internal/platformaticTransactions.ts"
+import { makePartitionCheck } from "./internal/produceRequests.ts"
 import { settling } from "./internal/retrying.ts"
 import { KafkaClient } from "./KafkaClient.ts"
-import { KafkaError } from "./KafkaErrors.ts"
+import type { KafkaError } from "./KafkaErrors.ts"
 
 /** How to reach a cluster. */
 export interface Options extends ClusterOptions {
@@ -74,6 +76,7 @@ const make = Effect.fnUntraced(function* (
     closing
   )
   const admin = makeAdmin(connecting, client)
+  const partitionCheck = makePartitionCheck(brokers, admin.partitionCounts)
   const run = Effect.runForkWith(yield* Effect.context<never>())
 
   const driver = (identity: Identity): Driver => ({
@@ -94,17 +97,9 @@ const make = Effect.fnUntraced(function* (
   return {
     brokers,
     join: (member) => join(driver({ memberId: null }), member),
-    produce: makeProduce(connecting, producer, admin),
-    transactionalProducer: () =>
-      Effect.fail(
-        new KafkaError({
-          reason: "Unsupported",
-          operation: "transactionalProducer",
-          brokers,
-          detail: "this driver has no transactions yet: use KafkaJs",
-          retriable: false
-        })
-      ),
+    produce: makeProduce(connecting, producer, partitionCheck),
+    transactionalProducer: (transaction) =>
+      makeTransactionalProducer(connecting, partitionCheck, transaction),
     committed: admin.committed,
     logBounds: admin.logBounds,
     createTopics: admin.createTopics,

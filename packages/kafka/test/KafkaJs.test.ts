@@ -5,13 +5,11 @@ import { toRequests } from "../src/internal/produceRequests.ts"
 import * as KafkaJs from "../src/KafkaJs.ts"
 import { brokerSuite, newTopic, noBrokerSuite, plainKafka } from "./brokerSuite.ts"
 import { enter, memberOptions, Probe, range, startAll, until } from "./kafkaClientSuite.ts"
-import { kafkaTransactionsSuite } from "./kafkaTransactionsSuite.ts"
 
 const driver = { name: "KafkaJs", layer: KafkaJs.layer, layerConfig: KafkaJs.layerConfig }
 
 await describeWithKafka("KafkaJs on a real broker", ({ brokers }) => {
   brokerSuite(driver, brokers)
-  kafkaTransactionsSuite(driver.name, driver.layer({ brokers }))
 
   it.live("layerClient: a kafkajs client of one's own serves one member a group", () =>
     Effect.gen(function* () {

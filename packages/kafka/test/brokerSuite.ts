@@ -17,6 +17,7 @@ import {
   uniqueName,
   until
 } from "./kafkaClientSuite.ts"
+import { kafkaTransactionsSuite } from "./kafkaTransactionsSuite.ts"
 
 /** A driver, by its name and layers. */
 export interface TestedDriver {
@@ -68,6 +69,7 @@ export const newTopic = Effect.fnUntraced(function* (partitions = 1) {
 /** With a broker. */
 export const brokerSuite = (driver: TestedDriver, brokers: ReadonlyArray<string>): void => {
   kafkaClientSuite(driver.name, driver.layer({ brokers }))
+  kafkaTransactionsSuite(driver.name, driver.layer({ brokers }))
 
   const plain = () => plainKafka(brokers)
   const test = (title: string, effect: () => Effect.Effect<void, unknown, KafkaClient | Scope.Scope>) =>

@@ -15,12 +15,13 @@ import type {
   TransactionalProducer,
   TransactionOptions
 } from "../KafkaClient.ts"
-import { KafkaError } from "../KafkaErrors.ts"
+import type { KafkaError } from "../KafkaErrors.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
 import { sendAll } from "./kafkajsProducer.ts"
 import { validateTransactionOptions, wrongOffset } from "./memberOptions.ts"
 import type { PartitionCheck } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
+import { type InOrder, makeInOrder, makeInTurn } from "./transactionOrder.ts"
 
 /** How long a producer may take to abort and to say goodbye, before its connections are cut. */
 const closeTimeoutMillis = 5_000
@@ -54,16 +55,16 @@ class Transactions {
   readonly #partitionCheck: PartitionCheck
   readonly #producer: Producer
   readonly #destroySockets: () => void
-  /** What was begun last, whether its caller still waits for it or not. */
-  #last: Promise<unknown> = Promise.resolve()
+  readonly #inOrder: InOrder
+  readonly #inTurn = makeInTurn()
   /** The one that came with the epoch, until it is begun. */
   #spare: Transaction | undefined
   #open: Transaction | undefined
-  #failed = false
 
   constructor(connection: Connection, partitionCheck: PartitionCheck, options: TransactionOptions) {
     this.#connection = connection
     this.#partitionCheck = partitionCheck
+    this.#inOrder = makeInOrder(connection.brokers)
     const { kafka, destroySockets } = connection.makeProducerKafka()
     this.#destroySockets = destroySockets
     this.#producer = kafka.producer({
@@ -77,12 +78,6 @@ class Transactions {
 
   #call<A>(operation: string, act: () => Promise<A>): Effect.Effect<A, KafkaError> {
     return call(() => this.#inTurn(act), { operation, brokers: this.#connection.brokers })
-  }
-
-  #inTurn<A>(act: () => Promise<A>): Promise<A> {
-    const next = this.#last.then(act)
-    this.#last = next.catch(() => {})
-    return next
   }
 
   init(): Effect.Effect<void, KafkaError> {
@@ -108,71 +103,38 @@ class Transactions {
     })
   }
 
-  readonly begin = this.#guarded("begin", false, () =>
-    this.#call("begin", async () => {
+  begin(): Effect.Effect<void, KafkaError> {
+    const begin = this.#call("begin", async () => {
       this.#open = this.#spare ?? (await this.#producer.transaction())
       this.#spare = undefined
     })
-  )
+    return this.#inOrder("begin", { before: false, after: true }, begin)
+  }
 
   send(records: ReadonlyArray<ProducerRecord>): Effect.Effect<void, KafkaError> {
-    return this.#guarded("produce", true, (open) =>
-      Effect.andThen(
-        this.#partitionCheck.check(records),
-        sendAll(this.#connection, this.#partitionCheck, records, (batch) =>
-          this.#inTurn(() => open.sendBatch(batch))
-        )
+    const send = Effect.andThen(
+      this.#partitionCheck.check(records),
+      sendAll(this.#connection, this.#partitionCheck, records, (batch) =>
+        this.#inTurn(async () => this.#open?.sendBatch(batch))
       )
     )
+    return this.#inOrder("produce", { before: true, after: true }, send)
   }
 
   sendOffsets(groupId: string, commits: ReadonlyArray<OffsetCommit>): Effect.Effect<void, KafkaError> {
     const operation = "sendOffsets"
     const wrong = wrongOffset(operation, this.#connection.brokers, commits)
     if (wrong !== undefined) return Effect.fail(wrong)
-    return this.#guarded(operation, true, (open) =>
-      Effect.retry(
-        this.#call(operation, () => open.sendOffsets(toOffsets(groupId, commits))),
-        whilePending
-      )
-    )
+    const send = this.#call(operation, async () => this.#open?.sendOffsets(toOffsets(groupId, commits)))
+    return this.#inOrder(operation, { before: true, after: true }, Effect.retry(send, whilePending))
   }
 
-  readonly commit = this.#end("commit")
-
-  readonly abort = this.#end("abort")
-
-  #end(how: "commit" | "abort"): Effect.Effect<void, KafkaError> {
-    return this.#guarded(how, true, (open) =>
-      this.#call(how, async () => {
-        await open[how]()
-        this.#open = undefined
-      })
-    )
-  }
-
-  /** Refuses what comes out of order, and whatever follows a failure. */
-  #guarded(
-    operation: string,
-    whenOpen: boolean,
-    act: (open: Transaction) => Effect.Effect<void, KafkaError>
-  ): Effect.Effect<void, KafkaError> {
-    return Effect.suspend(() => {
-      const refuse = (detail: string) =>
-        Effect.fail(
-          new KafkaError({
-            reason: "InvalidRequest",
-            operation,
-            brokers: this.#connection.brokers,
-            detail,
-            retriable: false
-          })
-        )
-      if (this.#failed) return refuse("this transactional producer has failed before; make it anew")
-      if (whenOpen !== (this.#open !== undefined))
-        return refuse(whenOpen ? "no transaction is open" : "a transaction is open already")
-      return Effect.tapError(act(this.#open as Transaction), () => Effect.sync(() => (this.#failed = true)))
+  end(how: "commit" | "abort"): Effect.Effect<void, KafkaError> {
+    const end = this.#call(how, async () => {
+      await this.#open?.[how]()
+      this.#open = undefined
     })
+    return this.#inOrder(how, { before: true, after: false }, end)
   }
 }
 
@@ -190,10 +152,10 @@ export const makeTransactionalProducer = Effect.fnUntraced(function* (
   )
   yield* transactions.init()
   return {
-    begin: transactions.begin,
+    begin: transactions.begin(),
     send: (records) => transactions.send(records),
     sendOffsets: (groupId, commits) => transactions.sendOffsets(groupId, commits),
-    commit: transactions.commit,
-    abort: transactions.abort
+    commit: transactions.end("commit"),
+    abort: transactions.end("abort")
   }
 })

@@ -13,8 +13,8 @@ import {
   ask,
   type Connecting,
   connect,
-  connectToCoordinator,
   earliest,
+  findCoordinator,
   latest,
   metadataOf,
   readCommitted
@@ -63,18 +63,17 @@ export const makeAdmin = (connecting: Connecting, client: Base): AdminOperations
     if (partitions.length === 0) return []
     const topics = topicsOf(partitions)
     const found = yield* question("committed", topics, async () => {
-      const connection = await connectToCoordinator(client, groupId)
+      const connection = await connect(client, await findCoordinator(client, "group", groupId))
       const names = topics.map((name) => ({
         name,
         partitionIndexes: partitions.filter(({ topic }) => topic === name).map(({ partition }) => partition)
       }))
-      // Stable: of a transaction that is ending, the outcome is waited for.
       const { answer, version } = await ask(
         client,
         connection,
         "OffsetFetch",
         [{ groupId, memberId: null, memberEpoch: -1, topics: names }],
-        true
+        false
       )
       return version >= 8
         ? (answer.groups[0]?.topics ?? [])

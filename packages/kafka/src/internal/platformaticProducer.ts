@@ -1,12 +1,11 @@
-import type { MessageToProduce, Producer } from "@platformatic/kafka"
+import type { MessageRecord, Producer } from "@platformatic/kafka"
 import { Effect } from "effect"
 import type { HeaderValue, ProducerRecord } from "../KafkaClient.ts"
 import type { KafkaError } from "../KafkaErrors.ts"
-import type { AdminOperations } from "./adminOperations.ts"
 import { partitionOf } from "./murmur2.ts"
 import type { Connecting } from "./platformaticCluster.ts"
 import { toKafkaError } from "./platformaticErrors.ts"
-import { makePartitionCheck, toRequests } from "./produceRequests.ts"
+import { type PartitionCheck, toRequests } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
 
 const bytesOf = (value: Buffer | string): Buffer => (typeof value === "string" ? Buffer.from(value) : value)
@@ -22,33 +21,17 @@ const headersOf = (headers: Readonly<Record<string, HeaderValue>>): Map<Buffer, 
   return map
 }
 
-/** Produces with the library's producer. */
-export const makeProduce = (
-  connecting: Connecting,
-  producer: Producer,
-  admin: AdminOperations
-): ((records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>) => {
-  const { brokers } = connecting
-  const operation = "produce"
-  const { check, countOf, forget } = makePartitionCheck(brokers, admin.partitionCounts)
+/** Records as the library's messages, each with its partition: the named one, its key's, or the next in turn. */
+export const makeToMessage = (check: PartitionCheck): ((record: ProducerRecord) => MessageRecord) => {
   const turns = new Map<string, number>()
-
   const inTurn = (topic: string, count: number): number => {
     const turn = turns.get(topic) ?? 0
     turns.set(topic, turn + 1)
     return turn % count
   }
-
-  const toMessage = ({
-    headers,
-    key,
-    partition,
-    timestampMillis,
-    topic,
-    value
-  }: ProducerRecord): MessageToProduce => {
+  return ({ headers, key, partition, timestampMillis, topic, value }) => {
     const bytes = key === undefined ? undefined : bytesOf(key)
-    const count = countOf(topic)
+    const count = check.countOf(topic)
     const chosen = partition ?? (bytes === undefined ? inTurn(topic, count) : partitionOf(bytes, count))
     return {
       topic,
@@ -60,10 +43,20 @@ export const makeProduce = (
       ...(timestampMillis === undefined ? {} : { timestamp: BigInt(timestampMillis) })
     }
   }
+}
 
+/** Produces with the library's producer. */
+export const makeProduce = (
+  connecting: Connecting,
+  producer: Producer,
+  partitionCheck: PartitionCheck
+): ((records: ReadonlyArray<ProducerRecord>) => Effect.Effect<void, KafkaError>) => {
+  const { brokers } = connecting
+  const operation = "produce"
+  const toMessage = makeToMessage(partitionCheck)
   return Effect.fnUntraced(function* (records) {
     if (records.length === 0) return
-    yield* check(records)
+    yield* partitionCheck.check(records)
     for (const request of toRequests(records)) {
       const messages = request.map(toMessage)
       const topics = [...new Set(request.map(({ topic }) => topic))]
@@ -76,7 +69,7 @@ export const makeProduce = (
       ).pipe(
         Effect.tapError((error) =>
           Effect.sync(() => {
-            if (error.reason === "UnknownTopic") forget(topics)
+            if (error.reason === "UnknownTopic") partitionCheck.forget(topics)
           })
         )
       )

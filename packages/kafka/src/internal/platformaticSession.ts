@@ -9,7 +9,7 @@ import type { MemberOptions, OffsetCommit, TopicPartition } from "../KafkaClient
 import type { KafkaError } from "../KafkaErrors.ts"
 import { placeOf } from "./adminOperations.ts"
 import type { Session, SessionEvents } from "./membership.ts"
-import { ask, type Connecting, connect, metadataOf } from "./platformaticCluster.ts"
+import { ask, type Connecting, connect, metadataOf, toOffsets } from "./platformaticCluster.ts"
 import { type FetchedPartition, Fetcher } from "./platformaticFetcher.ts"
 
 /** What a member's sessions hand on to each other. */
@@ -138,22 +138,20 @@ export class PlatformaticSession implements Session {
     const epoch = this.#epoch
     const { generationId, memberId } = this.consumer
     if (memberId === null) return false
-    const topics = [...new Set(commits.map(({ topic }) => topic))].map((name) => ({
-      name,
-      partitions: commits
-        .filter(({ topic }) => topic === name)
-        .map(({ metadata, offset, partition }) => ({
-          partitionIndex: partition,
-          committedOffset: BigInt(offset),
-          committedLeaderEpoch: -1,
-          committedMetadata: metadata
-        }))
-    }))
     const coordinator = await this.consumer.findGroupCoordinator()
     const metadata = this.consumer.currentMetadata ?? (await metadataOf(this.consumer, this.#options.topics))
     const connection = await connect(this.consumer, metadata.brokers.get(coordinator))
     const { groupId } = this.#options
-    await ask(this.consumer, connection, "OffsetCommit", groupId, generationId, memberId, null, topics)
+    await ask(
+      this.consumer,
+      connection,
+      "OffsetCommit",
+      groupId,
+      generationId,
+      memberId,
+      null,
+      toOffsets(commits)
+    )
     return this.isIn() && this.#epoch === epoch
   }
 

@@ -14,7 +14,6 @@ const reasons: Readonly<Record<string, KafkaErrorReason>> = {
   GROUP_LOAD_IN_PROGRESS: "CoordinatorNotReady",
   COORDINATOR_NOT_AVAILABLE: "CoordinatorNotReady",
   GROUP_COORDINATOR_NOT_AVAILABLE: "CoordinatorNotReady",
-  UNSTABLE_OFFSET_COMMIT: "CoordinatorNotReady",
   NOT_COORDINATOR: "CoordinatorNotReady",
   NOT_COORDINATOR_FOR_GROUP: "CoordinatorNotReady",
   LEADER_NOT_AVAILABLE: "PartitionNotReady",
