@@ -50,3 +50,49 @@ export class LogWentBack extends Schema.TaggedError<LogWentBack>()("LogWentBack"
     )
   }
 }
+
+/** A record could not be decoded. */
+export class DecodeFailed extends Schema.TaggedError<DecodeFailed>()("DecodeFailed", {
+  topic: Schema.String,
+  partition: Schema.Number,
+  offset: Schema.Number,
+  /** What does not fit, in words. */
+  detail: Schema.String,
+  /** Whether it may be decoded later: the decoder's own failure said so, since a schema registry did not answer, say. */
+  retriable: Schema.Boolean,
+  /** What the decoder failed with. */
+  cause: Schema.optionalKey(Schema.Defect())
+}) {
+  override get message(): string {
+    return (
+      `the record at offset ${this.offset} of partition ${this.partition} of topic "${this.topic}" can't be decoded: ` +
+      this.detail
+    )
+  }
+}
+
+/**
+ * A record failed, and could not be set aside either: the topic for it does not take it, or the store. The consumer
+ * stops; the record is not done, and comes again.
+ */
+export class SetAsideFailed extends Schema.TaggedError<SetAsideFailed>()("SetAsideFailed", {
+  topic: Schema.String,
+  partition: Schema.Number,
+  offset: Schema.Number,
+  /** Where it was to go, in words. */
+  target: Schema.String,
+  /** Why the record failed, in words. */
+  failure: Schema.String,
+  retriable: Schema.Boolean,
+  /** Why it could not be set aside. */
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const why = this.cause instanceof Error ? this.cause.message : String(this.cause)
+    return (
+      `the record at offset ${this.offset} of partition ${this.partition} of topic "${this.topic}" failed ` +
+      `(${this.failure}), and could not be set aside in ${this.target}: ${why}. The record is not done, and comes again ` +
+      "when the consumer starts again"
+    )
+  }
+}

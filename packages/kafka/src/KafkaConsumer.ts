@@ -7,8 +7,20 @@
  * `PositionRules`). A partition that the group takes away is drained and given back at once; after a crash its next
  * owner begins when the lease ends.
  */
-import { IdempotencyStore, type InvalidInput, OffsetStore } from "@tidemark/core"
-import { Cause, Clock, Context, type Duration, Effect, Exit, Layer, Scheduler } from "effect"
+import { IdempotencyStore, type InvalidInput, OffsetStore, ParkedRecords } from "@tidemark/core"
+import {
+  Cause,
+  Clock,
+  Context,
+  type Duration,
+  Effect,
+  Exit,
+  Layer,
+  Option,
+  type Schedule,
+  Scheduler
+} from "effect"
+import type { Decoder } from "./Decoder.ts"
 import type { Holder } from "./internal/consumer/acquire.ts"
 import { type Counters, makeCounters } from "./internal/consumer/counters.ts"
 import { Engine } from "./internal/consumer/Engine.ts"
@@ -36,21 +48,49 @@ export interface RecordClaim {
   readonly keyToken: number | undefined
 }
 
-export interface ConsumerOptions<E, R> {
+/**
+ * What to do with a record that fails although it was retried, or can't be decoded:
+ * - `stop` (default): the consumer stops with the failure; the record is not done, and comes again;
+ * - `dead-letter`: it goes to the dead-letter topic as it was, and why is in its headers; `DeadLetters` reads it;
+ * - `park`: the same, into the store, which must have `ParkedRecords`; a `ConfigError` at the start otherwise.
+ *
+ * Stored first, the record counts as done then, but its id does not count as processed. Where it can't be stored, the
+ * consumer stops with `SetAsideFailed`.
+ */
+export type WhenPoison = "stop" | "dead-letter" | "park"
+
+/** The options that don't depend on what a handler gets. `E`: what it can fail with. */
+export interface CommonOptions<E> {
   /** At least one. */
   readonly topics: ReadonlyArray<string>
   readonly groupId: string
   /**
-   * Processes one record. Its success completes the record. Its failure stops the consumer with that failure, and the
-   * record stays undone: nothing is passed over. It is interrupted when its partition is lost.
+   * When to try a record again whose handler has failed, at once and in its place: the records behind it in its order
+   * wait, and it goes on counting as one at work. A defect or an interruption is not tried again. When the partition is
+   * let go, so is the record, undone. Default: never.
+   *
+   * @example
+   * retry: Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))
    */
-  readonly handler: (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  readonly retry?: Schedule.Schedule<unknown, E> | undefined
   /**
-   * The record's idempotency key, where the same message may come at several offsets (a producer that retries, a
-   * topic written by several): 1 to 1,024 bytes, remembered in the namespace of the group for the retention time.
-   * `undefined`: the position alone counts.
+   * Where a record waits that has failed in spite of `retry`: in a topic for each of these delays, one after the other,
+   * named `orders.retry.30s`, which the consumer reads too. The records behind it go on, so that **their order is given
+   * up**. Whole milliseconds, at most 31 days; default: none.
+   *
+   * @example
+   * retryTopics: ["30 seconds", "10 minutes"]
    */
-  readonly identify?: ((record: KafkaRecord) => string | undefined) | undefined
+  readonly retryTopics?: ReadonlyArray<Duration.Input> | undefined
+  /** For a record that fails although it was retried, or can't be decoded. */
+  readonly whenPoison?: WhenPoison | undefined
+  /** Where dead letters go, by the topic that they come from. Default: `<topic>.dead-letter`. */
+  readonly deadLetterTopic?: string | ((topic: string) => string) | undefined
+  /**
+   * Whether retry and dead-letter topics that don't exist are created at the start, each with as many partitions as the
+   * topic it is for; `true` by default. `false`: it fails with `UnknownTopic`.
+   */
+  readonly createTopics?: boolean | undefined
   /** Which records of a partition keep their order: those with the same `key` (default), all, or none. */
   readonly order?: Order
   /** How many records are at work at once, over all partitions; 16 by default. */
@@ -67,8 +107,11 @@ export interface ConsumerOptions<E, R> {
   readonly owner?: string
   /** Where to begin what the group has never read; `earliest` by default. */
   readonly start?: "earliest" | "latest"
-  /** What to do with a record whose id another owner has at work: wait until it has settled. The others go on. */
-  readonly whenInFlight?: "wait"
+  /**
+   * What to do with a record whose id another owner has at work: `wait` until it has settled, while the others go on
+   * (default), or `dead-letter` it, with the error `InFlightElsewhere`.
+   */
+  readonly whenInFlight?: "wait" | "dead-letter"
   /** When the group has committed and a durable store knows nothing: `stop` (default), or `resume` at the commit. */
   readonly whenStoreLost?: "stop" | "resume"
   /** At one of these a partition pauses, until it is at half of it. */
@@ -88,6 +131,36 @@ export interface ConsumerOptions<E, R> {
   /** How long a completed id is remembered. Default: the store's. */
   readonly retention?: Duration.Input
 }
+
+/** A consumer of records as they are: bytes. */
+export interface ConsumerOptions<E, R> extends CommonOptions<NoInfer<E>> {
+  readonly decode?: undefined
+  /**
+   * Processes one record. Its success completes the record. Its failure is retried, and the record set aside, where
+   * `retry`, `retryTopics` and `whenPoison` say so; else it stops the consumer with that failure, and the record stays
+   * undone: nothing is passed over. It is interrupted when its partition is lost.
+   */
+  readonly handler: (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  /**
+   * The record's idempotency key, where the same message may come at several offsets (a producer that retries, a
+   * topic written by several): 1 to 1,024 bytes, remembered in the namespace of the group for the retention time.
+   * `undefined`: the position alone counts.
+   */
+  readonly identify?: ((record: KafkaRecord) => string | undefined) | undefined
+}
+
+/** A consumer of what a decoder makes of records. */
+export interface DecodingOptions<A, E, R, DR = never> extends CommonOptions<NoInfer<E>> {
+  /** What to make of a record: see `Decoder`. One that can't be decoded goes the way of `whenPoison`, without retries. */
+  readonly decode: Decoder<A, DR>
+  /** As for records that are not decoded. */
+  readonly handler: (value: A, record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  /** As for records that are not decoded; a batch is decoded before its ids are claimed. */
+  readonly identify?: ((value: A, record: KafkaRecord) => string | undefined) | undefined
+}
+
+/** Either. */
+export type AnyOptions<E, R> = ConsumerOptions<E, R> | DecodingOptions<unknown, E, R, R>
 
 /** Where one partition stands. */
 export interface PartitionStatus {
@@ -114,6 +187,8 @@ export interface PartitionStatus {
   readonly stalledAt: number | undefined
   /** While it waits for its claim: whose it is, and until when, in milliseconds since the epoch. */
   readonly heldBy: Holder | undefined
+  /** In a retry topic: until when the next record waits, in milliseconds since the epoch, where one does. */
+  readonly heldUntil: number | undefined
   /** How far the watermark is behind the log's end, as the last fetch told it. */
   readonly lag: number | undefined
 }
@@ -195,11 +270,13 @@ const phaseOf = (
  * yield* Effect.forkScoped(consumer.run)
  * const status = yield* consumer.status
  */
-export const make = <E, R>(
-  options: ConsumerOptions<E, R>
-): Effect.Effect<KafkaConsumer<E, R>, InvalidInput> =>
-  Effect.map(
-    Effect.try({ try: () => readSettings(options), catch: (error) => error as InvalidInput }),
+export function make<A, E, R, DR = never>(
+  options: DecodingOptions<A, E, R, DR>
+): Effect.Effect<KafkaConsumer<E, R | DR>, InvalidInput>
+export function make<E, R>(options: ConsumerOptions<E, R>): Effect.Effect<KafkaConsumer<E, R>, InvalidInput>
+export function make<E, R>(options: AnyOptions<E, R>): Effect.Effect<KafkaConsumer<E, R>, InvalidInput> {
+  return Effect.map(
+    Effect.try({ try: () => readSettings<E, R>(options), catch: (error) => error as InvalidInput }),
     (settings): KafkaConsumer<E, R> => {
       let latest: Engine<E, R> | undefined
       let end: Exit.Exit<never, E | ConsumerFailure> | undefined
@@ -237,6 +314,7 @@ export const make = <E, R>(
               client: yield* KafkaClient,
               offsets: yield* OffsetStore,
               keys: yield* IdempotencyStore,
+              parked: Option.getOrUndefined(yield* Effect.serviceOption(ParkedRecords)),
               context: yield* Effect.context<R>(),
               clock: yield* Clock.Clock,
               scheduler: yield* Scheduler.Scheduler
@@ -256,6 +334,7 @@ export const make = <E, R>(
       }
     }
   )
+}
 
 /**
  * Consumes until it is interrupted, or until something fails: the handler, the store, the brokers, or a position that
@@ -271,13 +350,25 @@ export const make = <E, R>(
  * })
  * program.pipe(Effect.provide([KafkaJs.layer({ brokers: ["localhost:9092"] }), MemoryStore.layer()]))
  */
-export const run = <E, R>(
+export function run<A, E, R, DR = never>(
+  options: DecodingOptions<A, E, R, DR>
+): Effect.Effect<
+  never,
+  E | ConsumerFailure | InvalidInput,
+  R | DR | KafkaClient | OffsetStore | IdempotencyStore
+>
+export function run<E, R>(
   options: ConsumerOptions<E, R>
+): Effect.Effect<never, E | ConsumerFailure | InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore>
+export function run<E, R>(
+  options: AnyOptions<E, R>
 ): Effect.Effect<
   never,
   E | ConsumerFailure | InvalidInput,
   R | KafkaClient | OffsetStore | IdempotencyStore
-> => Effect.flatMap(make(options), (consumer) => consumer.run)
+> {
+  return Effect.flatMap(make(options as ConsumerOptions<E, R>), (consumer) => consumer.run)
+}
 
 /**
  * A consumer that runs for as long as the layer does, and its handle. Bad options fail the layer. A failure later on
@@ -293,12 +384,18 @@ export const run = <E, R>(
  * })
  * program.pipe(Effect.provide(KafkaConsumer.layer({ topics: ["orders"], groupId: "billing", handler: charge })))
  */
-export const layer = <E, R>(
+export function layer<A, E, R, DR = never>(
+  options: DecodingOptions<A, E, R, DR>
+): Layer.Layer<Handle, InvalidInput, R | DR | KafkaClient | OffsetStore | IdempotencyStore>
+export function layer<E, R>(
   options: ConsumerOptions<E, R>
-): Layer.Layer<Handle, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore> =>
-  Layer.effect(
+): Layer.Layer<Handle, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore>
+export function layer<E, R>(
+  options: AnyOptions<E, R>
+): Layer.Layer<Handle, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore> {
+  return Layer.effect(
     Handle,
-    Effect.tap(make(options), (consumer) =>
+    Effect.tap(make(options as ConsumerOptions<E, R>), (consumer) =>
       Effect.forkScoped(
         Effect.onExit(consumer.run, (exit) =>
           Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
@@ -308,3 +405,4 @@ export const layer = <E, R>(
       )
     )
   )
+}

@@ -1,4 +1,5 @@
 export * from "./ConsumerErrors.ts"
+export * as Decoder from "./Decoder.ts"
 export * as InProcessKafka from "./InProcessKafka.ts"
 export * from "./KafkaClient.ts"
 export * as KafkaConsumer from "./KafkaConsumer.ts"

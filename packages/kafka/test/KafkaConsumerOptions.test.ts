@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { InvalidInput } from "@tidemark/core"
 import { Effect } from "effect"
+import * as Decoder from "../src/Decoder.ts"
 import type { ConsumerOptions } from "../src/KafkaConsumer.ts"
 import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 
@@ -47,6 +48,28 @@ const bad: ReadonlyArray<readonly [field: string, value: string, options: object
   ["drainTimeout", "0", { drainTimeout: 0 }],
   ["commitInterval", "NaN", { commitInterval: Number.NaN }],
   ["retention", "0", { retention: 0 }],
+  ["retry", "3", { retry: 3 }],
+  ["retryTopics", '"30s"', { retryTopics: "30s" }],
+  ["retryTopics", "0", { retryTopics: [0] }],
+  ["retryTopics", "0.5", { retryTopics: [0.5] }],
+  ["retryTopics", "[1000, 1000]", { retryTopics: ["1 second", 1_000] }],
+  ["whenPoison", '"skip"', { whenPoison: "skip" }],
+  ["deadLetterTopic", "7", { deadLetterTopic: 7, whenPoison: "dead-letter" }],
+  ["deadLetterTopic", '"a b"', { deadLetterTopic: "a b", whenPoison: "dead-letter" }],
+  ["deadLetterTopic", '"orders"', { deadLetterTopic: "orders", whenPoison: "dead-letter" }],
+  [
+    "deadLetterTopic",
+    '"orders.retry.1s"',
+    { deadLetterTopic: "orders.retry.1s", retryTopics: [1_000], whenPoison: "dead-letter" }
+  ],
+  [
+    "topics",
+    '["orders", "orders.retry.1s"]',
+    { topics: ["orders", "orders.retry.1s"], retryTopics: [1_000] }
+  ],
+  ["createTopics", '"no"', { createTopics: "no" }],
+  ["decode", '"json"', { decode: "json" }],
+  ["identify", "7", { decode: Decoder.text, identify: 7 }],
   ["option of KafkaConsumer", '"group"', { group: "billing" }]
 ]
 

@@ -172,8 +172,15 @@ export const start = Effect.fnUntraced(function* <E>(
   options: KafkaConsumer.ConsumerOptions<E, never>,
   client?: KafkaClient["Service"]
 ): Effect.fn.Return<Running<E>, InvalidInput, Services | InProcessKafka.InProcessBroker | Scope.Scope> {
+  return yield* begin(yield* KafkaConsumer.make(options), client)
+})
+
+/** The same for a consumer that was made elsewhere. */
+export const begin = Effect.fnUntraced(function* <E>(
+  consumer: KafkaConsumer.KafkaConsumer<E, never>,
+  client?: KafkaClient["Service"]
+): Effect.fn.Return<Running<E>, never, Services | InProcessKafka.InProcessBroker | Scope.Scope> {
   const broker = yield* InProcessKafka.InProcessBroker
-  const consumer = yield* KafkaConsumer.make(options)
   const own = client ?? broker.makeClient()
   const fiber = yield* Effect.forkScoped(Effect.provideService(consumer.run, KafkaClient, own))
   return {

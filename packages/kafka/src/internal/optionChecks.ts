@@ -53,12 +53,14 @@ export const millis = (
 
 const topicPattern = /^[A-Za-z0-9._-]{1,249}$/
 
+export const topicName = (field: string, topic: string): string =>
+  typeof topic === "string" && topicPattern.test(topic) && topic !== "." && topic !== ".."
+    ? topic
+    : fail(field, topic, "names of 1 to 249 letters, digits, dots, underscores and hyphens")
+
 export const checkTopics = (field: string, topics: ReadonlyArray<string>): ReadonlyArray<string> => {
   if (!Array.isArray(topics) || topics.length === 0) return fail(field, topics, "at least one topic")
-  for (const topic of topics) {
-    if (typeof topic !== "string" || !topicPattern.test(topic) || topic === "." || topic === "..")
-      return fail(field, topic, "names of 1 to 249 letters, digits, dots, underscores and hyphens")
-  }
+  for (const topic of topics) topicName(field, topic)
   if (new Set(topics).size !== topics.length) return fail(field, topics, "each topic once")
   return [...topics]
 }

@@ -1,7 +1,12 @@
 /**
  * One run of a consumer: what it hears from its group, the partitions it has, its commits, and its end.
  */
-import { type IdempotencyStoreService, type OffsetStoreService, Patience } from "@tidemark/core"
+import {
+  type IdempotencyStoreService,
+  type OffsetStoreService,
+  type ParkedRecordsService,
+  Patience
+} from "@tidemark/core"
 import { Cause, type Clock, type Context, Deferred, Effect, Fiber, type Scheduler, type Scope } from "effect"
 import type {
   Assignment,
@@ -20,7 +25,9 @@ import type { ConsumerFailure, Environment } from "./environment.ts"
 import { Partition } from "./Partition.ts"
 import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
 import type { Pauses } from "./Pauses.ts"
+import { Processing } from "./Processing.ts"
 import type { Settings, SettingsAndHandler } from "./settings.ts"
+import { Waits } from "./Waits.ts"
 import { Workers } from "./Workers.ts"
 
 /** How long a fetch waits for data: how late a `resume` takes effect at worst. */
@@ -56,6 +63,8 @@ export interface EngineServices<R> {
   readonly client: KafkaClient["Service"]
   readonly offsets: OffsetStoreService
   readonly keys: IdempotencyStoreService
+  /** `undefined`: the store can't park records. */
+  readonly parked: ParkedRecordsService | undefined
   readonly context: Context.Context<R>
   readonly clock: Clock.Clock
   readonly scheduler: Scheduler.Scheduler
@@ -68,7 +77,8 @@ export class Engine<E, R> {
   private readonly pauses: Pauses
   private readonly environment: Environment
   private readonly ring: KeyRing | undefined
-  private readonly workers: Workers<E, R>
+  private readonly processing: Processing<E, R>
+  private readonly workers: Workers<E | ConsumerFailure, R>
   private readonly failure = Deferred.makeUnsafe<never, E | ConsumerFailure>()
   private readonly fork: <A, E2>(effect: Effect.Effect<A, E2>) => Fiber.Fiber<A, E2>
   /** The partitions of the latest assignment that we have or are getting. */
@@ -90,15 +100,19 @@ export class Engine<E, R> {
     this.settings = settings
     this.pauses = pauses
     this.services = services
-    const { client, clock, context, keys, offsets, scheduler } = services
+    const { client, clock, context, keys, offsets, parked, scheduler } = services
     const dispatcher = scheduler.makeDispatcher()
     this.fork = Effect.runForkWith(context)
-    this.ring = settings.identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
+    const { counters } = this
+    const waits = new Waits()
+    this.processing = new Processing(settings, { client, parked, counters, waits, context })
+    const { identify, prepare } = this.processing
+    this.ring = identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
     const fail = (cause: Cause.Cause<E | ConsumerFailure>): void => this.fail(cause)
     this.workers = new Workers({
       concurrency: settings.concurrency,
       maxUnmarked: settings.maxUnmarked,
-      handler: settings.handler,
+      handler: this.processing.handler,
       context,
       dispatcher,
       onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)
@@ -111,9 +125,13 @@ export class Engine<E, R> {
       clock,
       dispatcher,
       fail,
-      counters: this.counters,
+      processing: { identify, prepare },
+      waits,
+      counters,
       fork: this.fork,
-      initialPartitions: (topic) => this.initialCounts.get(topic) ?? 0,
+      // a record may be sent to a retry topic before anybody reads there
+      initialPartitions: (topic) =>
+        settings.sources.includes(topic) ? (this.initialCounts.get(topic) ?? 0) : 0,
       isOurs: (partition) => this.isOurs(partition),
       isHeld: (partition) => pauses.has(partition),
       activate: (partition, spread) => this.workers.activate(partition, spread),
@@ -134,6 +152,7 @@ export class Engine<E, R> {
     Effect.gen({ self: this }, function* () {
       const { client } = this.services
       const { groupId, sessionTimeoutMillis, topics } = this.settings
+      yield* this.processing.ready
       this.initialCounts = yield* client.partitionCounts(topics)
       // Leaving the group comes after the shutdown, since scopes close in reverse.
       this.member = yield* client.join({
@@ -156,7 +175,11 @@ export class Engine<E, R> {
     }).pipe(Effect.onExit(() => this.shutdown))
   )
 
-  private onHandlerFailed(cause: Cause.Cause<E>, partition: Partition | undefined, tile: number): void {
+  private onHandlerFailed(
+    cause: Cause.Cause<E | ConsumerFailure>,
+    partition: Partition | undefined,
+    tile: number
+  ): void {
     if (partition !== undefined && Cause.hasInterruptsOnly(cause)) {
       // whoever runs us takes an interruption for a wish to stop, and says nothing
       const offset = partition.state.recordAt(tile)?.offset

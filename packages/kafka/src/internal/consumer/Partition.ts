@@ -20,6 +20,7 @@ import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
 import { nameOf } from "./patiently.ts"
+import { RetryHold } from "./RetryHold.ts"
 import { Settling } from "./Settling.ts"
 import type { Bounds } from "./settings.ts"
 
@@ -42,6 +43,7 @@ export class Partition implements TopicPartition {
   state: PartitionState
   private readonly environment: Environment
   private readonly keys: PartitionKeys | undefined
+  private readonly delay: RetryHold | undefined
   private ref: OffsetClaimRef | undefined
   private lease: HeldLease<OffsetClaimRef> | undefined
   private recordClaim: RecordClaim | undefined
@@ -71,6 +73,8 @@ export class Partition implements TopicPartition {
     this.stream = Key.kafkaStream(cluster === undefined ? place : { ...place, cluster })
     this.keys = ring === undefined ? undefined : new PartitionKeys(environment, ring, this)
     this.state = new PartitionState(0, OffsetRanges.empty, order)
+    const delayMillis = environment.settings.routes.get(topic)?.delayMillis ?? 0
+    this.delay = delayMillis === 0 ? undefined : new RetryHold(environment, delayMillis, () => this.admit())
   }
 
   /** When our lease ends, on the monotonic clock. */
@@ -114,7 +118,8 @@ export class Partition implements TopicPartition {
       position,
       completed,
       settings.order,
-      keys === undefined ? undefined : (tile) => keys.gate(tile)
+      keys === undefined ? undefined : (tile) => keys.gate(tile),
+      this.delay !== undefined
     )
     this.lease = {
       ref,
@@ -127,6 +132,7 @@ export class Partition implements TopicPartition {
     offsets.leases.hold(this.lease)
     this.settling = new Settling(this.environment, this, ref, keys)
     this.phase = this.unwanted ? "draining" : "owned"
+    if (this.phase === "owned") this.environment.waits.begin(ref.claimId)
     this.read()
   }
 
@@ -169,9 +175,24 @@ export class Partition implements TopicPartition {
     counters.redelivered += redelivered
     counters.duplicatesByPosition += alreadyCompleted
     if (state.hasFinished) this.settling?.soon()
-    if (this.keys !== undefined) this.keys.admit()
-    else this.environment.activate(this, true)
+    this.admit()
     this.pauseAtBound()
+  }
+
+  /** Lets records start whose time has come. */
+  private admit(): void {
+    if (this.phase !== "owned") return
+    if (this.keys !== undefined) {
+      this.keys.admit()
+      return
+    }
+    if (this.delay !== undefined) this.state.admit(this.admissible[1])
+    this.environment.activate(this, true)
+  }
+
+  /** The first tile that waits to be admitted, and one past the last that may be. */
+  get admissible(): readonly [first: number, end: number] {
+    return this.delay?.within(this.state) ?? this.state.admissible
   }
 
   /** The log no longer holds what was to come next: retention overtook us. */
@@ -204,11 +225,12 @@ export class Partition implements TopicPartition {
 
   /**
    * A handler has ended well. Where the claim was lost meanwhile, the store judges: what nobody has taken over is
-   * completed all the same.
+   * completed all the same. `setAside`: its record was stored elsewhere instead, and its id was not processed.
    */
-  finish(tile: number): void {
+  finish(tile: number, setAside = false): void {
+    if (setAside) this.keys?.setAside(tile)
+    else this.environment.counters.processed++
     this.state.finish(tile)
-    this.environment.counters.processed++
     this.settling?.add(1)
     if (this.waiters.size > 0) this.tellWaiters()
     if (this.phase === "closed") return
@@ -318,6 +340,7 @@ export class Partition implements TopicPartition {
     const { counters, fork, onLost, pause, revoke } = this.environment
     const { inFlight, running } = this.state
     this.phase = "closed"
+    this.endWaits()
     counters.leaseLosses++
     if (this.lease !== undefined) this.environment.offsets.leases.drop(this.lease)
     pause(this)
@@ -338,6 +361,12 @@ export class Partition implements TopicPartition {
   stopStarting(): void {
     this.unwanted = true
     if (this.phase === "owned") this.phase = "draining"
+    this.endWaits()
+  }
+
+  private endWaits(): void {
+    if (this.ref !== undefined) this.environment.waits.end(this.ref.claimId)
+    this.delay?.end()
   }
 
   /** Whether what has finished is in the store, or can't be brought there. */
@@ -456,6 +485,7 @@ export class Partition implements TopicPartition {
       pausedBy: { user: held, bound },
       stalledAt: bound === undefined ? undefined : oldest?.offset,
       heldBy: this.phase === "waiting" ? holder : undefined,
+      heldUntil: this.delay?.until,
       lag: highWatermark === undefined ? undefined : Math.max(0, highWatermark - state.watermark)
     }
   }

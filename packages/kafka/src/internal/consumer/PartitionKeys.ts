@@ -25,6 +25,7 @@ import type { RecordClaim } from "../../KafkaConsumer.ts"
 import type { Environment } from "./environment.ts"
 import type { Partition } from "./Partition.ts"
 import type { Finished } from "./PartitionState.ts"
+import type { EngineClaim } from "./Processing.ts"
 import { patiently } from "./patiently.ts"
 
 /** How many records of a lane are claimed together when their turn comes after a wait. */
@@ -49,6 +50,10 @@ interface Entry {
   readonly tile: number
   readonly keys: PartitionKeys
   state: KeyState
+  /** When the lease of another owner ends, for whose sake it is not to be handled but set aside. */
+  heldUntil: number | undefined
+  /** Its record was stored elsewhere: its id is given back, not completed. */
+  setAside: boolean
   /** Its turn has come, and it can't start yet. */
   waiting: boolean
   /** It waits for something that need not end by itself, so that nothing behind it in its lane may hold a key. */
@@ -116,9 +121,23 @@ export class PartitionKeys {
   }
 
   private readonly admitAll: Effect.Effect<void, AskError> = Effect.suspend(() => {
-    const { state } = this.partition
-    const [first, end] = state.admissible
+    const { partition } = this
+    const { prepare } = this.environment.processing
+    const [first, end] = partition.admissible
     if (first === end || this.closed) return Effect.void
+    if (prepare === undefined) return this.admitRange(first, end)
+    const records: Array<KafkaRecord> = []
+    for (let tile = first; tile < end; tile++) {
+      const record = partition.state.recordAt(tile)
+      if (record !== undefined) records.push(record)
+    }
+    return Effect.flatMap(prepare(records, partition.ownClaim.claimId), (isPrepared) =>
+      isPrepared && !this.closed ? this.admitRange(first, end) : Effect.void
+    )
+  })
+
+  private admitRange(first: number, end: number): Effect.Effect<void, AskError> {
+    const { state } = this.partition
     const asked: Array<Entry> = []
     const lanes = this.blockedLanes()
     for (let tile = first; tile < end; tile++) {
@@ -137,10 +156,10 @@ export class PartitionKeys {
       this.environment.activate(this.partition, true)
       return this.admitAll
     })
-  })
+  }
 
   private idOf(record: KafkaRecord): string | undefined {
-    const { identify } = this.environment.settings
+    const { identify } = this.environment.processing
     const id: unknown = identify?.(record)
     if (id === undefined || typeof id === "string") return id
     throw this.invalid(record, new InvalidInput({ field: "key", value: String(id), allowed: "a string" }))
@@ -161,6 +180,8 @@ export class PartitionKeys {
       tile,
       keys: this,
       state: "unclaimed",
+      heldUntil: undefined,
+      setAside: false,
       waiting: false,
       blocking: false,
       grant: undefined,
@@ -211,8 +232,16 @@ export class PartitionKeys {
     }
   }
 
-  claimFor(tile: number): RecordClaim | undefined {
-    return this.entries.get(tile)?.claim
+  claimFor(tile: number): EngineClaim | undefined {
+    const entry = this.entries.get(tile)
+    if (entry?.heldUntil !== undefined) return { ...this.partition.ownClaim, heldUntil: entry.heldUntil }
+    return entry?.claim
+  }
+
+  /** The record was stored elsewhere: when its offset is done, its id may be had again. */
+  setAside(tile: number): void {
+    const entry = this.entries.get(tile)
+    if (entry !== undefined) entry.setAside = true
   }
 
   /** The record's turn has come, and its id is not ours. */
@@ -298,6 +327,7 @@ export class PartitionKeys {
     for (const entry of given) {
       const { grant } = entry
       entry.state = "unclaimed"
+      entry.heldUntil = undefined
       entry.grant = undefined
       if (grant === undefined) continue
       const ids = byGrant.get(grant)
@@ -440,6 +470,13 @@ export class PartitionKeys {
       this.letGo(entry)
       return
     }
+    if (this.environment.settings.whenInFlight === "dead-letter") {
+      entry.heldUntil = until
+      entry.state = "claimed"
+      this.letGo(entry)
+      this.proceed(entry)
+      return
+    }
     this.block(entry)
     const { namespace, store } = this.ring
     const hint = store.awaitSettled(namespace, entry.id)
@@ -461,16 +498,23 @@ export class PartitionKeys {
     partitionDeadline: () => number
   ): Effect.Effect<void, StoreError | InvalidInput> {
     const byGrant = new Map<Grant, Array<Entry>>()
+    const toGiveBack: Array<Entry> = []
     for (let index = 0; index < runs.length; index += 2) {
       for (let tile = runs[index]; tile < runs[index + 1]; tile++) {
         const entry = this.entries.get(tile)
+        if (entry?.setAside === true) {
+          this.entries.delete(tile)
+          toGiveBack.push(entry)
+          continue
+        }
         if (entry?.grant === undefined) continue
         const entries = byGrant.get(entry.grant)
         if (entries === undefined) byGrant.set(entry.grant, [entry])
         else entries.push(entry)
       }
     }
-    if (byGrant.size === 0) return Effect.void
+    const givenBack = toGiveBack.length === 0 ? Effect.void : this.release(toGiveBack)
+    if (byGrant.size === 0) return givenBack
     const { counters, settings } = this.environment
     const { store } = this.ring
     return Effect.forEach(
@@ -510,7 +554,8 @@ export class PartitionKeys {
               `tidemark: ${lost} ids of ${this.partition} were processed, and their claims were lost meanwhile: another ` +
                 "owner may have processed them too"
             )
-      })
+      }),
+      Effect.andThen(givenBack)
     )
   }
 
@@ -548,6 +593,7 @@ export class PartitionKeys {
       return
     }
     entry.state = "unclaimed"
+    entry.heldUntil = undefined
     entry.grant = undefined
     this.letGo(entry)
     if (this.closed) return

@@ -59,6 +59,8 @@ export class PartitionState {
 
   private readonly lanes: Lanes
   private readonly gate: Gate | undefined
+  /** Whether tiles wait to be admitted. */
+  private readonly admitsLater: boolean
   private readonly islands: OffsetRanges.OffsetRanges
   private readonly islandsEnd: number
   // small, since most of many partitions are idle
@@ -90,8 +92,15 @@ export class PartitionState {
    * @param position - where to begin: the lowest offset that is not completed.
    * @param completedBefore - what is completed above it.
    * @param gate - given where records need a permission of their own; tiles then wait to be admitted, too.
+   * @param admitsLater - whether tiles wait to be admitted without a gate, too.
    */
-  constructor(position: number, completedBefore: OffsetRanges.OffsetRanges, order: Order, gate?: Gate) {
+  constructor(
+    position: number,
+    completedBefore: OffsetRanges.OffsetRanges,
+    order: Order,
+    gate?: Gate,
+    admitsLater = false
+  ) {
     this.received = position
     this.watermark = position
     this.islands = completedBefore
@@ -99,6 +108,7 @@ export class PartitionState {
     this.highest = Math.max(position, this.islandsEnd)
     this.lanes = new Lanes(order)
     this.gate = gate
+    this.admitsLater = admitsLater || gate !== undefined
   }
 
   /** The first tile that waits to be admitted, and one past the last. */
@@ -165,7 +175,7 @@ export class PartitionState {
       }
     }
     this.skipTo(batch.nextOffset)
-    if (this.gate === undefined) this.admitted = this.tail
+    if (!this.admitsLater) this.admitted = this.tail
     return { fresh: records.length - redelivered - alreadyCompleted, redelivered, alreadyCompleted }
   }
 

@@ -11,6 +11,7 @@ import { Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "e
 import type { KafkaRecord } from "../../KafkaClient.ts"
 import type { Partition } from "./Partition.ts"
 import type { Handler } from "./settings.ts"
+import { setAside, undone } from "./verdicts.ts"
 
 /** How many records start in one turn of the event loop, so that heartbeats and fetches get theirs. */
 const recordsPerTurn = 1_000
@@ -171,11 +172,12 @@ export class Workers<E, R> {
         const partition = worker.partition as Partition
         return handler(partition.state.recordAt(worker.tile) as KafkaRecord, partition.claimFor(worker.tile))
       },
-      step: () => {
+      step: (answer) => {
         const partition = worker.partition as Partition
         worker.partition = undefined
         worker.revoked = false
-        partition.finish(worker.tile)
+        if (answer === undone) partition.abandon(worker.tile)
+        else partition.finish(worker.tile, answer === setAside)
       }
     })
     const park = Effect.callback<void>((resume) => {

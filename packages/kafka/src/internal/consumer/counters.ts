@@ -6,6 +6,16 @@ export interface Counters {
   received: number
   /** Records whose handlers ended well. */
   processed: number
+  /** Attempts in place, after the first of each record. */
+  retries: number
+  /** Records that were sent to a retry topic. */
+  retried: number
+  /** Records of retry topics that another group sent there, for itself. */
+  ofOtherGroups: number
+  /** Records that were sent to a dead-letter topic. */
+  deadLettered: number
+  /** Records that were parked in the store. */
+  parked: number
   /** Records not handled, since their position was completed before. */
   duplicatesByPosition: number
   /** Records not handled, since their id was completed before. */
@@ -38,6 +48,11 @@ export interface Counters {
 export const makeCounters = (): Counters => ({
   received: 0,
   processed: 0,
+  retries: 0,
+  retried: 0,
+  ofOtherGroups: 0,
+  deadLettered: 0,
+  parked: 0,
   duplicatesByPosition: 0,
   duplicatesByKey: 0,
   redelivered: 0,

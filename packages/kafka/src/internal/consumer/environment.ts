@@ -6,16 +6,27 @@ import type {
   OffsetStoreService,
   StoreError
 } from "@tidemark/core"
-import type { Cause, Clock, Effect, Fiber, Scheduler } from "effect"
-import type { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
+import type { Cause, Clock, Config, Effect, Fiber, Scheduler } from "effect"
+import type { DecodeFailed, LogWentBack, SetAsideFailed, StoreLost } from "../../ConsumerErrors.ts"
 import type { KafkaClient, TopicPartition } from "../../KafkaClient.ts"
 import type { KafkaError } from "../../KafkaErrors.ts"
 import type { Counters } from "./counters.ts"
 import type { Partition } from "./Partition.ts"
+import type { Processing } from "./Processing.ts"
 import type { Settings } from "./settings.ts"
+import type { Waits } from "./Waits.ts"
 
 /** What can stop a consumer, besides its handler. */
-export type ConsumerFailure = KafkaError | StoreError | InvalidInput | ClaimIdReused | StoreLost | LogWentBack
+export type ConsumerFailure =
+  | KafkaError
+  | StoreError
+  | InvalidInput
+  | ClaimIdReused
+  | StoreLost
+  | LogWentBack
+  | DecodeFailed
+  | SetAsideFailed
+  | Config.ConfigError
 
 export interface Environment {
   readonly settings: Settings
@@ -23,6 +34,8 @@ export interface Environment {
   readonly offsets: OffsetStoreService
   readonly keys: IdempotencyStoreService
   readonly counters: Counters
+  readonly processing: Pick<Processing<never, never>, "identify" | "prepare">
+  readonly waits: Waits
   readonly clock: Clock.Clock
   readonly dispatcher: Scheduler.SchedulerDispatcher
   /** Begins a fiber of its own, which whoever begins it also ends. */

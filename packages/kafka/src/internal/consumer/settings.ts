@@ -1,11 +1,24 @@
 /** A consumer's options, checked, with their defaults, in plain numbers. */
 import { hostname } from "node:os"
 import { Key } from "@tidemark/core"
-import type { Effect } from "effect"
+import { type Duration, type Effect, Schedule } from "effect"
+import type { Decoder } from "../../Decoder.ts"
 import type { KafkaRecord } from "../../KafkaClient.ts"
-import type { ConsumerOptions, RecordClaim } from "../../KafkaConsumer.ts"
-import { checkFunction, checkKnown, checkTopics, count, fail, millis, text, word } from "../optionChecks.ts"
+import type { AnyOptions, ConsumerOptions, RecordClaim, WhenPoison } from "../../KafkaConsumer.ts"
+import { letterId } from "../letters.ts"
+import {
+  checkFunction,
+  checkKnown,
+  checkTopics,
+  count,
+  fail,
+  millis,
+  text,
+  topicName,
+  word
+} from "../optionChecks.ts"
 import type { Order } from "./Lanes.ts"
+import { makeRoutes, type Routes } from "./routes.ts"
 
 export interface Bounds {
   readonly maxInFlight: number
@@ -16,9 +29,16 @@ export interface Bounds {
 
 /** What the consumer works with, whatever its handler can fail with or needs. */
 export interface Settings {
+  /** Those that are consumed: the sources and their retry topics. */
   readonly topics: ReadonlyArray<string>
+  /** Those that were asked for. */
+  readonly sources: ReadonlyArray<string>
   readonly groupId: string
   readonly identify: ((record: KafkaRecord) => string | undefined) | undefined
+  readonly routes: Routes
+  readonly createTopics: boolean
+  readonly whenPoison: WhenPoison
+  readonly whenInFlight: "wait" | "dead-letter"
   readonly order: Order
   readonly concurrency: number
   readonly maxUnmarked: number
@@ -38,7 +58,17 @@ export interface Settings {
 export type Handler<E, R> = (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
 
 export interface SettingsAndHandler<E, R> extends Settings {
+  /** For records as they are; not used where there is a `decoding`. */
   readonly handler: Handler<E, R>
+  readonly decoding: Decoding<E, R> | undefined
+  readonly retry: Schedule.Schedule<unknown, unknown> | undefined
+}
+
+/** A decoder, and what works on what it gives. */
+export interface Decoding<E, R> {
+  readonly decode: Decoder<unknown, R>
+  readonly handler: (value: unknown, record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
+  readonly identify: ((value: unknown, record: KafkaRecord) => string | undefined) | undefined
 }
 
 const defaultBounds: Bounds = {
@@ -54,8 +84,14 @@ const unmarkedBeside = 1_000
 const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, true>> = {
   topics: true,
   groupId: true,
+  decode: true,
   handler: true,
   identify: true,
+  retry: true,
+  retryTopics: true,
+  whenPoison: true,
+  deadLetterTopic: true,
+  createTopics: true,
   order: true,
   concurrency: true,
   maxUnmarked: true,
@@ -85,13 +121,75 @@ const checkBounds = (given: Partial<Bounds>): Bounds => {
   }
 }
 
+const checkSchedule = (value: unknown): Schedule.Schedule<unknown, unknown> | undefined => {
+  if (value === undefined || Schedule.isSchedule(value))
+    return value as Schedule.Schedule<unknown, unknown> | undefined
+  return fail(
+    "retry",
+    value,
+    'a Schedule, as Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))'
+  )
+}
+
+const checkDelays = (given: unknown): ReadonlyArray<number> => {
+  if (!Array.isArray(given)) return fail("retryTopics", given, "an array of durations")
+  const delays = given.map((delay: Duration.Input) => millis("retryTopics", delay, 0, 31 * 86_400_000))
+  for (const delay of delays)
+    if (!Number.isInteger(delay)) fail("retryTopics", delay, "a whole number of milliseconds")
+  return new Set(delays).size === delays.length ? delays : fail("retryTopics", delays, "each duration once")
+}
+
+const checkFlag = (field: string, value: boolean | undefined, fallback: boolean): boolean => {
+  if (value === undefined) return fallback
+  return typeof value === "boolean" ? value : fail(field, value, "true, false")
+}
+
+/** Where the topics' records go from where, checked: nothing that is sent on comes back. */
+const readRoutes = (
+  sources: ReadonlyArray<string>,
+  { deadLetterTopic, retryTopics }: Pick<AnyOptions<unknown, unknown>, "deadLetterTopic" | "retryTopics">,
+  needsDeadLetters: boolean
+): Routes => {
+  const nameOf =
+    typeof deadLetterTopic === "string" || deadLetterTopic === undefined
+      ? (topic: string) => deadLetterTopic ?? `${topic}.dead-letter`
+      : checkFunction("deadLetterTopic", deadLetterTopic)
+  const delays = checkDelays(retryTopics ?? [])
+  const routes = makeRoutes(sources, delays, (topic) =>
+    needsDeadLetters ? topicName("deadLetterTopic", nameOf(topic)) : undefined
+  )
+  if (routes.size !== sources.length * (delays.length + 1))
+    fail("topics", sources, "no topic that is a retry topic of another")
+  for (const [topic, { deadLetterTopic }] of routes) {
+    topicName("retryTopics", topic)
+    if (deadLetterTopic !== undefined && routes.has(deadLetterTopic))
+      fail("deadLetterTopic", deadLetterTopic, "a topic that the consumer does not read")
+  }
+  return routes
+}
+
+const readDecoding = <E, R>(options: AnyOptions<E, R>): Decoding<E, R> | undefined => {
+  if (options.decode === undefined) return undefined
+  const { decode, handler, identify } = options as unknown as Decoding<E, R>
+  return {
+    decode: typeof decode?.decode === "function" ? decode : fail("decode", decode, "a Decoder"),
+    handler,
+    identify: identify === undefined ? undefined : checkFunction("identify", identify)
+  }
+}
+
 /** @throws InvalidInput naming the option, its value and what is allowed. */
-export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndHandler<E, R> => {
+export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandler<E, R> => {
   checkKnown("option of KafkaConsumer", options, knownOptions)
-  const topics = checkTopics("topics", options.topics)
+  const sources = checkTopics("topics", options.topics)
   const groupId = text("groupId", options.groupId)
   const cluster = options.cluster === undefined ? undefined : text("cluster", options.cluster)
   // Encoded, a name may be three times as long: found out now, not at the first assignment.
+  const whenPoison = word("whenPoison", options.whenPoison, ["stop", "dead-letter", "park"])
+  const whenInFlight = word("whenInFlight", options.whenInFlight, ["wait", "dead-letter"])
+  const needsDeadLetters = whenPoison === "dead-letter" || whenInFlight === "dead-letter"
+  const routes = readRoutes(sources, options, needsDeadLetters)
+  const topics = [...routes.keys()]
   for (const topic of topics)
     Key.kafkaStream({
       group: groupId,
@@ -109,14 +207,31 @@ export const readSettings = <E, R>(options: ConsumerOptions<E, R>): SettingsAndH
       leaseMillis,
       `more than 0 and at most the session timeout, ${sessionTimeoutMillis}, in milliseconds`
     )
-  word("whenInFlight", options.whenInFlight, ["wait"])
+  if (needsDeadLetters || topics.length > sources.length)
+    for (const topic of sources)
+      letterId(groupId, cluster, {
+        topic,
+        partition: 999_999,
+        offset: Number.MAX_SAFE_INTEGER,
+        timestampMillis: Date.UTC(9_999)
+      })
   const concurrency = count("concurrency", options.concurrency, 16, 100_000)
   return {
     topics,
+    sources,
+    routes,
     groupId,
     cluster,
-    handler: checkFunction("handler", options.handler),
-    identify: options.identify === undefined ? undefined : checkFunction("identify", options.identify),
+    whenPoison,
+    whenInFlight,
+    createTopics: checkFlag("createTopics", options.createTopics, true),
+    retry: checkSchedule(options.retry),
+    decoding: readDecoding<E, R>(options),
+    handler: checkFunction("handler", options.handler as Handler<E, R>),
+    identify:
+      options.identify === undefined || options.decode !== undefined
+        ? undefined
+        : checkFunction("identify", options.identify as (record: KafkaRecord) => string | undefined),
     order: word("order", options.order, ["key", "partition", "none"]),
     concurrency,
     maxUnmarked: count(

@@ -1,0 +1,364 @@
+/**
+ * What happens to one record in its lane: it is decoded, handled, tried again, and in the end set aside, where the
+ * options say so. A record that is set aside is stored elsewhere first, durably, and counts as done only then.
+ */
+import { InFlightElsewhere, type ParkedRecordsService, Patience } from "@tidemark/core"
+import {
+  Cause,
+  Clock,
+  Config,
+  ConfigProvider,
+  type Context,
+  Duration,
+  Effect,
+  Exit,
+  Pull,
+  Schedule
+} from "effect"
+import { DecodeFailed, SetAsideFailed } from "../../ConsumerErrors.ts"
+import type { KafkaClient, KafkaRecord } from "../../KafkaClient.ts"
+import type { RecordClaim } from "../../KafkaConsumer.ts"
+import type { KafkaError } from "../../KafkaErrors.ts"
+import { failed } from "../decoding.ts"
+import {
+  type Failure,
+  failureOf,
+  idOf,
+  isOfAnotherGroup,
+  type Origin,
+  originOf,
+  toLetter
+} from "../letters.ts"
+import type { Counters } from "./counters.ts"
+import type { ConsumerFailure } from "./environment.ts"
+import { toParked } from "./parking.ts"
+import { ensureTopics, type Route } from "./routes.ts"
+import type { Handler, SettingsAndHandler } from "./settings.ts"
+import { setAside, undone } from "./verdicts.ts"
+import type { Waits } from "./Waits.ts"
+
+/** What the engine tells of a record's claim, besides what the handler may know. */
+export interface EngineClaim extends RecordClaim {
+  /** Another owner has the record's id at work, until then: the handler must not run. */
+  readonly heldUntil?: number
+}
+
+export interface ProcessingServices<R> {
+  readonly client: KafkaClient["Service"]
+  readonly parked: ParkedRecordsService | undefined
+  readonly counters: Counters
+  readonly waits: Waits
+  readonly context: Context.Context<R>
+}
+
+/** How the last of several attempts ended. */
+interface Attempts<A, E> {
+  readonly exit: Exit.Exit<A, E>
+  readonly count: number
+}
+
+/** The typed failure that another attempt may not meet; `undefined` for a defect, an interruption, a bad record. */
+const worthRetrying = <E>(cause: Cause.Cause<E>): Cause.Fail<E> | undefined => {
+  const failure = cause.reasons.every(Cause.isFailReason) ? cause.reasons[0] : undefined
+  return failure?.error instanceof DecodeFailed && !failure.error.retriable ? undefined : failure
+}
+
+const setAsideAs = {
+  retried: "sent to a retry topic",
+  deadLettered: "dead-lettered",
+  parked: "parked"
+} as const satisfies Partial<Record<keyof Counters, string>>
+
+export class Processing<E, R> {
+  /** Decodes, handles and settles one record: the handler's value, or a verdict. */
+  readonly handler: Handler<E | ConsumerFailure, R>
+  /** The record's id; asked after `prepare`. */
+  readonly identify: ((record: KafkaRecord) => string | undefined) | undefined
+  /**
+   * Decodes records before their ids are asked for; `undefined` where that needs no decoding. Answers `false` where the
+   * claim they were received under has ended meanwhile.
+   */
+  readonly prepare:
+    | ((records: ReadonlyArray<KafkaRecord>, claimId: string) => Effect.Effect<boolean>)
+    | undefined
+  private readonly settings: SettingsAndHandler<E, R>
+  private readonly services: ProcessingServices<R>
+  private readonly decoded = new WeakMap<KafkaRecord, Exit.Exit<unknown, DecodeFailed>>()
+
+  constructor(settings: SettingsAndHandler<E, R>, services: ProcessingServices<R>) {
+    this.settings = settings
+    this.services = services
+    const { decoding, identify, retry, routes, whenInFlight, whenPoison } = settings
+    const hasRetryTopics = routes.size > settings.sources.length
+    const isPlain =
+      decoding === undefined &&
+      retry === undefined &&
+      whenPoison === "stop" &&
+      whenInFlight === "wait" &&
+      !hasRetryTopics
+    this.handler = isPlain ? settings.handler : (record, claim) => this.process(record, claim)
+    const identifyDecoded = decoding?.identify
+    this.prepare =
+      identifyDecoded === undefined ? undefined : (records, claimId) => this.decodeAll(records, claimId)
+    const idOfRecord =
+      identifyDecoded === undefined
+        ? identify
+        : (record: KafkaRecord) => {
+            const exit = this.decoded.get(record)
+            return exit !== undefined && Exit.isSuccess(exit)
+              ? identifyDecoded(exit.value, record)
+              : undefined
+          }
+    this.identify = hasRetryTopics
+      ? (record) =>
+          this.isOfAnotherGroup(record) ? undefined : (idOfRecord?.(record) ?? this.idInRetryTopic(record))
+      : idOfRecord
+  }
+
+  /** What must be there before the first record comes: topics to send records to, a store that can park them. */
+  readonly ready = Effect.suspend((): Effect.Effect<void, KafkaError | Config.ConfigError> => {
+    const { client, parked } = this.services
+    const { createTopics, routes, whenPoison } = this.settings
+    if (whenPoison === "park" && parked === undefined) {
+      const message =
+        'whenPoison is "park", and the store can\'t park records: provide ParkedRecords (the layers of @tidemark/store-redis ' +
+        'and @tidemark/store-sqlite do), or choose "dead-letter" or "stop"'
+      return Effect.fail(new Config.ConfigError(new ConfigProvider.SourceError({ message })))
+    }
+    return ensureTopics(client, routes, createTopics)
+  })
+
+  private routeOf({ topic }: KafkaRecord): Route {
+    return this.settings.routes.get(topic) as Route
+  }
+
+  private isOfAnotherGroup(record: KafkaRecord): boolean {
+    return this.routeOf(record).delayMillis > 0 && isOfAnotherGroup(record, this.settings.groupId)
+  }
+
+  /** A record may have been sent to a retry topic twice. */
+  private idInRetryTopic(record: KafkaRecord): string | undefined {
+    return this.routeOf(record).delayMillis > 0 ? idOf(record) : undefined
+  }
+
+  // --- decoding
+
+  private decode(record: KafkaRecord): Effect.Effect<unknown, DecodeFailed, R> {
+    const decoder = this.settings.decoding?.decode
+    if (decoder === undefined) return Effect.succeed(record)
+    return Effect.mapErrorEager(decoder.decode(record.value, record), (error) => failed(record, error))
+  }
+
+  private decodeAll(records: ReadonlyArray<KafkaRecord>, claimId: string): Effect.Effect<boolean> {
+    const pending: Array<Effect.Effect<boolean, never, R>> = []
+    for (const record of records) {
+      // almost always done at once; an Effect for each record of a batch would cost more than decoding it
+      const decoding = this.decode(record)
+      if (Exit.isExit(decoding) && (Exit.isSuccess(decoding) || worthRetrying(decoding.cause) === undefined))
+        this.decoded.set(record, decoding as Exit.Exit<unknown, DecodeFailed>)
+      else pending.push(this.decodePatiently(record, decoding, claimId))
+    }
+    if (pending.length === 0) return Effect.succeed(true)
+    const all = Effect.all(pending, { concurrency: this.settings.concurrency })
+    return Effect.provideContext(
+      Effect.map(all, (answers) => answers.every((isDecoded) => isDecoded)),
+      this.services.context
+    )
+  }
+
+  private decodePatiently(
+    record: KafkaRecord,
+    decoding: Effect.Effect<unknown, DecodeFailed, R>,
+    claimId: string
+  ): Effect.Effect<boolean, never, R> {
+    return Effect.gen({ self: this }, function* () {
+      const first = yield* Effect.exit(decoding)
+      const attempts = Exit.isSuccess(first)
+        ? { exit: first, count: 1 }
+        : yield* this.persist(
+            first,
+            Effect.suspend(() => this.decode(record)),
+            claimId
+          )
+      if (attempts === undone) return false
+      this.decoded.set(record, attempts.exit)
+      return true
+    })
+  }
+
+  // --- handling
+
+  private process(record: KafkaRecord, claim: EngineClaim): Effect.Effect<unknown, E | ConsumerFailure, R> {
+    if (this.isOfAnotherGroup(record)) {
+      this.services.counters.ofOtherGroups++
+      return Effect.succeed(setAside)
+    }
+    if (claim.heldUntil !== undefined) return this.deadLetterInFlight(record, claim.heldUntil)
+    const attempt = Effect.suspend(() => this.attempt(record, claim))
+    return Effect.catchCause(attempt, (cause) => this.onFailure(record, claim, cause, attempt))
+  }
+
+  private attempt(record: KafkaRecord, claim: RecordClaim): Effect.Effect<unknown, E | DecodeFailed, R> {
+    const { decoding, handler } = this.settings
+    if (decoding === undefined) return handler(record, claim)
+    return Effect.flatMap(this.decoded.get(record) ?? this.decode(record), (value) =>
+      decoding.handler(value, record, claim)
+    )
+  }
+
+  private onFailure(
+    record: KafkaRecord,
+    { claimId }: RecordClaim,
+    cause: Cause.Cause<E | DecodeFailed>,
+    attempt: Effect.Effect<unknown, E | DecodeFailed, R>
+  ): Effect.Effect<unknown, E | ConsumerFailure, R> {
+    return Effect.flatMap(
+      this.persist(Exit.failCause(cause), attempt, claimId),
+      (attempts): Effect.Effect<unknown, E | ConsumerFailure> => {
+        if (attempts === undone) return Effect.succeed(undone)
+        const { count, exit } = attempts
+        return Exit.isSuccess(exit) ? exit : this.giveUp(record, exit.cause, count)
+      }
+    )
+  }
+
+  /** Tries again, while that may help and the schedule says so. */
+  private persist<A, E2>(
+    first: Exit.Exit<A, E2>,
+    attempt: Effect.Effect<A, E2, R>,
+    claimId: string
+  ): Effect.Effect<Attempts<A, E2> | typeof undone, never, R> {
+    const { counters, waits } = this.services
+    const { retry } = this.settings
+    if (retry === undefined) return Effect.succeed({ exit: first, count: 1 })
+    return Effect.gen(function* () {
+      const clock = yield* Clock.Clock
+      const step = yield* Schedule.toStep(retry)
+      let exit = first
+      for (let count = 1; ; count++) {
+        const failure = Exit.isFailure(exit) ? worthRetrying(exit.cause) : undefined
+        if (failure === undefined) return { exit, count }
+        const pause = yield* Pull.matchEffect(step(clock.currentTimeMillisUnsafe(), failure.error), {
+          onSuccess: ([, duration]) => Effect.succeed(Duration.toMillis(duration)),
+          onFailure: (cause) => Effect.failCause(cause),
+          onDone: () => Effect.succeed(undefined)
+        })
+        if (pause === undefined) return { exit, count }
+        if (!(yield* waits.sleep(claimId, pause))) return undone
+        counters.retries++
+        exit = yield* Effect.exit(attempt)
+      }
+    })
+  }
+
+  // --- setting aside
+
+  private giveUp(
+    record: KafkaRecord,
+    cause: Cause.Cause<E | DecodeFailed>,
+    count: number
+  ): Effect.Effect<typeof setAside, E | ConsumerFailure> {
+    const { next, delayMillis } = this.routeOf(record)
+    if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
+    const origin = originOf(record, delayMillis > 0)
+    const attempts = origin.attempts + count
+    const failure = failureOf(cause)
+    if (next !== undefined && worthRetrying(cause) !== undefined)
+      return this.send(record, next, origin, attempts, failure, "retried")
+    switch (this.settings.whenPoison) {
+      case "stop":
+        return Effect.failCause(cause)
+      case "dead-letter":
+        return this.deadLetter(record, origin, attempts, failure)
+      case "park":
+        return this.park(record, origin, attempts, failure)
+    }
+  }
+
+  private deadLetterInFlight(
+    record: KafkaRecord,
+    until: number
+  ): Effect.Effect<typeof setAside, ConsumerFailure> {
+    const what = `the id ${JSON.stringify(this.identify?.(record))}`
+    const failure = failureOf(Cause.fail(new InFlightElsewhere({ what, until })))
+    const origin = originOf(record, this.routeOf(record).delayMillis > 0)
+    return this.deadLetter(record, origin, origin.attempts, failure)
+  }
+
+  private deadLetter(record: KafkaRecord, origin: Origin, attempts: number, failure: Failure) {
+    const topic = this.routeOf(record).deadLetterTopic as string
+    return this.send(record, { topic, delayMillis: undefined }, origin, attempts, failure, "deadLettered")
+  }
+
+  private send(
+    record: KafkaRecord,
+    { delayMillis, topic }: { readonly topic: string; readonly delayMillis: number | undefined },
+    origin: Origin,
+    attempts: number,
+    failure: Failure,
+    how: "retried" | "deadLettered"
+  ): Effect.Effect<typeof setAside, ConsumerFailure> {
+    const { cluster, groupId } = this.settings
+    const produce = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const notBefore = delayMillis === undefined ? undefined : now + delayMillis
+      const letter = toLetter(record, {
+        target: topic,
+        groupId,
+        cluster,
+        origin,
+        attempts,
+        failure,
+        notBefore
+      })
+      return this.services.client.produce([letter])
+    })
+    return this.store(record, `topic "${topic}"`, attempts, failure, how, produce)
+  }
+
+  private park(record: KafkaRecord, origin: Origin, attempts: number, failure: Failure) {
+    const { parked } = this.services
+    const toPark = toParked(record, origin, failure, attempts, this.settings)
+    const parking = (parked as ParkedRecordsService).park([toPark])
+    return this.store(record, "the store's parked records", attempts, failure, "parked", parking)
+  }
+
+  /** Stores the record elsewhere; for a lease's time, if that fails for a while. */
+  private store(
+    record: KafkaRecord,
+    target: string,
+    attempts: number,
+    failure: Failure,
+    how: keyof typeof setAsideAs,
+    store: Effect.Effect<unknown, Error & { readonly retriable: boolean }>
+  ): Effect.Effect<typeof setAside, SetAsideFailed> {
+    const { counters } = this.services
+    const { offset, partition, topic } = record
+    const why = `${failure.tag}: ${failure.message}`
+    return Effect.gen({ self: this }, function* (): Effect.fn.Return<typeof setAside, SetAsideFailed> {
+      const giveUpAt = Patience.monotonicMillis(yield* Clock.Clock) + this.settings.leaseMillis
+      // interrupted between the pauses only: what was stored must not be stored once more
+      yield* Effect.mapError(
+        Patience.retryUntil(
+          () => Effect.uninterruptible(store),
+          () => giveUpAt
+        ),
+        (cause) =>
+          new SetAsideFailed({
+            topic,
+            partition,
+            offset,
+            target,
+            failure: why,
+            retriable: cause.retriable,
+            cause
+          })
+      )
+      counters[how]++
+      yield* Effect.logWarning(
+        `tidemark: the record at offset ${offset} of partition ${partition} of topic "${topic}" was ${setAsideAs[how]} ` +
+          `after ${attempts} attempts, to ${target}: ${why}`
+      )
+      return setAside
+    })
+  }
+}
