@@ -1,21 +1,26 @@
 /** A suite that lets a bad store pass proves nothing: each of these is bad in one way, and must be caught. */
-import { IdempotencyStore, Lock, OffsetStore } from "@tidemark/core"
+import { IdempotencyStore, Inspect, Lock, OffsetStore, ParkedRecords } from "@tidemark/core"
 import {
   type Check,
   idempotencyStoreChecks,
   idempotencyStoreHistoryCheck,
   idempotencyStoreModelCheck,
+  inspectChecks,
   lockChecks,
   type Outcome,
   offsetStoreChecks,
   offsetStoreHistoryCheck,
   offsetStoreModelCheck,
   openLayer,
+  parkedRecordsChecks,
   runChecks
 } from "@tidemark/testkit"
 import { Context, Effect } from "effect"
 import { describe, expect, it } from "vitest"
-import { badKeyStores, badOffsetStores } from "./mutations.ts"
+import { badInspects } from "./mutations/inspecting.ts"
+import { badKeyStores } from "./mutations/keyStores.ts"
+import { badOffsetStores } from "./mutations/offsetStores.ts"
+import { badParkings } from "./mutations/parking.ts"
 import { type Mutation, referenceStore } from "./referenceStore.ts"
 
 /**
@@ -140,6 +145,35 @@ describe("a Lock", () => {
       expect(await lockFailures(badKeyStores[name])).not.toEqual([])
     }
   )
+})
+
+const inspectFailures = (mutation: Mutation) => {
+  const open = openLayer(referenceStore(mutation), (context) => {
+    const offsets = Context.get(context, OffsetStore)
+    const keys = Context.get(context, IdempotencyStore)
+    return { inspect: Context.get(context, Inspect), offsets, keys, durable: offsets.durable }
+  })
+  return Effect.runPromise(Effect.map(runChecks(inspectChecks, { open, clock: "test" }), failures))
+}
+
+const parkedFailures = (mutation: Mutation) => {
+  const open = openLayer(referenceStore(mutation), (context) => {
+    const offsets = Context.get(context, OffsetStore)
+    return { parked: Context.get(context, ParkedRecords), offsets, durable: offsets.durable }
+  })
+  return Effect.runPromise(Effect.map(runChecks(parkedRecordsChecks, { open, clock: "test" }), failures))
+}
+
+describe("Inspect", () => {
+  it.each(Object.entries(badInspects))("that %s is caught", async (_, mutation) => {
+    expect(await inspectFailures(mutation)).not.toEqual([])
+  })
+})
+
+describe("ParkedRecords", () => {
+  it.each(Object.entries(badParkings))("of a store that %s are caught", async (_, mutation) => {
+    expect(await parkedFailures(mutation)).not.toEqual([])
+  })
 })
 
 it("a failed check says what was expected, what was found, and how to come there again", async () => {

@@ -1,24 +1,34 @@
 import {
   IdempotencyStore,
   type IdempotencyStoreImplementation,
+  Inspect,
+  type InspectService,
   Lock,
   OffsetStore,
   type OffsetStoreImplementation,
+  ParkedRecords,
+  type ParkedRecordsImplementation,
   Protocol
 } from "@tidemark/core"
 import { Clock, Context, Effect, Layer } from "effect"
+import { inspectOn, type Kept, ListedKeyTable, parkedOn } from "./referenceLists.ts"
 
 /** What a store remembers; outlives the layers that are built on it. */
 export interface Data {
   readonly streams: Map<string, Protocol.StreamState>
+  /** When each stream last changed. */
+  readonly touched: Map<string, number>
+  readonly parked: Map<string, Map<number, Kept>>
+  readonly table: ListedKeyTable
   keys: Protocol.KeyState
-  table: Protocol.KeyTable
   tokenFloor: number
 }
 
-interface Implementations {
+export interface Implementations {
   readonly offsets: OffsetStoreImplementation
   readonly keys: IdempotencyStoreImplementation
+  readonly inspect: InspectService
+  readonly parked: ParkedRecordsImplementation
 }
 
 /** What makes a bad store of a good one. */
@@ -28,25 +38,28 @@ const at = <A>(act: (now: number) => A): Effect.Effect<A> => Effect.map(Clock.cu
 
 const offsetsOn = (data: Data): OffsetStoreImplementation => {
   const { streams } = data
-  const stream = (name: string): Protocol.StreamState => {
+  const changing = (name: string, now: number): Protocol.StreamState => {
     const known = streams.get(name) ?? new Protocol.StreamState(data.tokenFloor)
     streams.set(name, known)
+    data.touched.set(name, now)
     return known
   }
   return {
     name: "reference",
     durable: true,
-    claim: (name, ranges, terms) => at((now) => stream(name).claim(ranges, terms, now)),
-    complete: (ref, ranges) => at((now) => stream(ref.stream).complete(ref.claimId, ranges, now)),
-    release: (ref, ranges) => Effect.sync(() => stream(ref.stream).release(ref.claimId, ranges)),
+    claim: (name, ranges, terms) => at((now) => changing(name, now).claim(ranges, terms, now)),
+    complete: (ref, ranges) => at((now) => changing(ref.stream, now).complete(ref.claimId, ranges, now)),
+    release: (ref, ranges) => at((now) => changing(ref.stream, now).release(ref.claimId, ranges)),
     renew: (claims) =>
-      at((now) => claims.map((claim) => stream(claim.stream).renew(claim.claimId, claim.leaseMillis, now))),
+      at((now) =>
+        claims.map((claim) => changing(claim.stream, now).renew(claim.claimId, claim.leaseMillis, now))
+      ),
     annotate: (notes) =>
-      at((now) => notes.map((note) => stream(note.stream).annotate(note.claimId, note.note, now))),
+      at((now) => notes.map((note) => changing(note.stream, now).annotate(note.claimId, note.note, now))),
     progress: (name) => at((now) => streams.get(name)?.progress(now)),
     isCompleted: (name, offset) => Effect.sync(() => streams.get(name)?.isCompleted(offset) ?? false),
-    rewind: (name, to) => Effect.sync(() => stream(name).rewind(to)),
-    skip: (name, ranges) => Effect.sync(() => stream(name).skip(ranges)),
+    rewind: (name, to) => at((now) => changing(name, now).rewind(to)),
+    skip: (name, ranges) => at((now) => changing(name, now).skip(ranges)),
     forget: (name) =>
       at((now) => {
         data.tokenFloor = Math.max(data.tokenFloor, streams.get(name)?.token ?? 0)
@@ -59,7 +72,7 @@ const offsetsOn = (data: Data): OffsetStoreImplementation => {
         const progress = streams.get(from)?.progress(now)
         if (progress === undefined) return true
         if (streams.get(to)?.progress(now) !== undefined) return false
-        stream(to).adopt(progress)
+        changing(to, now).adopt(progress)
         return true
       }),
     awaitRelease: () => Effect.never
@@ -87,22 +100,37 @@ const keysOn = (data: Data): IdempotencyStoreImplementation => ({
 })
 
 const emptyData = (): Data => {
-  const table = new Protocol.MapKeyTable()
-  return { streams: new Map(), keys: new Protocol.KeyState(table), table, tokenFloor: 0 }
+  const table = new ListedKeyTable()
+  return {
+    streams: new Map(),
+    touched: new Map(),
+    parked: new Map(),
+    keys: new Protocol.KeyState(table),
+    table,
+    tokenFloor: 0
+  }
 }
 
 /** The rules of the protocol themselves as a durable store: built again, it has the same data. */
 export const referenceStore = (
   mutate: Mutation = (good) => good,
   data: Data = emptyData()
-): Layer.Layer<OffsetStore | IdempotencyStore | Lock> =>
+): Layer.Layer<OffsetStore | IdempotencyStore | Lock | Inspect | ParkedRecords> =>
   Layer.provideMerge(
     Lock.layer,
     Layer.effectContext(
       Effect.gen(function* () {
-        const { keys, offsets } = mutate({ offsets: offsetsOn(data), keys: keysOn(data) }, data)
+        const good = {
+          offsets: offsetsOn(data),
+          keys: keysOn(data),
+          inspect: inspectOn(data),
+          parked: parkedOn(data)
+        }
+        const { inspect, keys, offsets, parked } = mutate(good, data)
         return Context.make(OffsetStore, yield* OffsetStore.make(offsets)).pipe(
-          Context.add(IdempotencyStore, yield* IdempotencyStore.make(keys))
+          Context.add(IdempotencyStore, yield* IdempotencyStore.make(keys)),
+          Context.add(Inspect, inspect),
+          Context.add(ParkedRecords, ParkedRecords.make(parked))
         )
       })
     )

@@ -13,7 +13,7 @@ import { Effect, Stream } from "effect"
 import type { Check, ContractBroken } from "../Check.ts"
 import { broken, ensure, same } from "../internal/expect.ts"
 import { items } from "./idempotencyStoreClaiming.ts"
-import { allowedNames, endsAfter, terms, timed } from "./shared.ts"
+import { allowedNames, endsAfter, terms as termsOf, timed } from "./shared.ts"
 
 /** What lists, with what is listed. */
 export interface InspectSubject {
@@ -24,6 +24,14 @@ export interface InspectSubject {
 }
 
 const { fromRanges, make, of, openEnded } = OffsetRanges
+
+/** With an owner that is not the claim's id, so that the two are not mixed up. */
+const terms = (claimId: string, leaseMillis: number) => ({
+  ...termsOf(claimId, leaseMillis),
+  owner: ownerOf(claimId)
+})
+
+const ownerOf = (claimId: string): string => `owner of ${claimId}`
 
 /** Of a list of all, what is the check's own; a list may show the same twice, and then the later one counts. */
 const own = <A>(
@@ -190,7 +198,7 @@ const keys: ReadonlyArray<Check<InspectSubject>> = [
         yield* same("what is told of one that is held", found.get("held"), {
           namespace,
           key: "held",
-          status: { _tag: "InFlight", until, owner: a }
+          status: { _tag: "InFlight", until, owner: ownerOf(a) }
         } satisfies Omit<KeySummary, "status"> & { readonly status: unknown })
         yield* endsAfter("its lease", until, time.longMillis, claiming)
         for (const [key, result] of [["result", '{"paid":true}'], ["empty", ""], ["plain"]] as const) {
@@ -266,7 +274,15 @@ const claims: ReadonlyArray<Check<InspectSubject>> = [
           kind: ClaimSummary["kind"] = "keys"
         ) => {
           const { token, until } = granted as { readonly token?: number; readonly until?: number }
-          return { kind, of: kind === "keys" ? namespace : one, claimId, owner: claimId, token, until, held }
+          return {
+            kind,
+            of: kind === "keys" ? namespace : one,
+            claimId,
+            owner: ownerOf(claimId),
+            token,
+            until,
+            held
+          }
         }
         const expected = [
           summary(a, first, 7, "offsets"),
@@ -368,32 +384,30 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
     run: ({ name, store: { inspect, keys: store, offsets }, time }) =>
       Effect.gen(function* () {
         const [namespace, claimId] = [name("namespace"), name("claim")]
-        const size = 1_000
-        const stays = range(size).map((index) => `stays ${index}`)
-        const comesAndGoes = range(10).map((index) => `comes ${index}`)
-        yield* store.claim(namespace, items(...stays), terms(claimId, time.longMillis))
-        const streamNames = range(600).map((index) => `${namespace} ${index}`)
+        const { longMillis } = time
+        const goes = range(20).map((index) => `goes ${index}`)
+        const stays = range(1_000).map((index) => `stays ${index}`)
+        yield* store.claim(namespace, items(...goes), terms(name("claim"), longMillis))
+        yield* store.claim(namespace, items(...stays), terms(claimId, longMillis))
+        const streamNames = range(620).map((index) => `${namespace} ${index}`)
         yield* Effect.forEach(
           streamNames,
-          (stream) => offsets.claim(stream, of(0), terms(stream, time.longMillis)),
+          (stream) => offsets.claim(stream, of(0), terms(stream, longMillis)),
           allAtOnce
         )
         let seen = 0
-        /** Some of what is held is completed, and others come and go. */
+        /** Some of what is held is completed, some goes, and some comes. */
         const change = Effect.suspend(() => {
           seen += 1
           if (seen % 100 !== 0) return Effect.void
-          const turn = Math.floor(seen / 100) % 10
-          const other = { namespace, claimId: `${claimId} ${turn}` }
+          const turn = seen / 100
           return Effect.gen(function* () {
             const some = stays.filter((_, index) => index % 10 === turn)
-            yield* store.complete({ namespace, claimId }, items(...some), {
-              retentionMillis: time.longMillis
-            })
-            yield* store.claim(namespace, items(comesAndGoes[turn]), terms(other.claimId, time.longMillis))
-            yield* store.forget(namespace, [comesAndGoes[turn]])
-            yield* offsets.forget(streamNames[turn])
-            yield* offsets.skip(`${namespace} new ${turn}`, of(0))
+            yield* store.complete({ namespace, claimId }, items(...some), { retentionMillis: longMillis })
+            yield* store.claim(namespace, items(`comes ${turn}`), terms(`${claimId} ${turn}`, longMillis))
+            yield* store.forget(namespace, goes.slice(turn, turn + 1))
+            yield* offsets.forget(streamNames[Math.min(turn, 19)])
+            yield* offsets.skip(`${namespace} comes ${turn}`, of(0))
           })
         })
         const meanwhile = <A>(list: Stream.Stream<A, StoreError>) =>
@@ -407,7 +421,7 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
         const streamsFound = yield* own(meanwhile(inspect.streams()), ({ stream }) => stream)
         yield* same(
           "streams that the list left out",
-          streamNames.slice(10).filter((stream) => !streamsFound.has(stream)),
+          streamNames.slice(20).filter((stream) => !streamsFound.has(stream)),
           []
         )
       })
@@ -418,8 +432,11 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
       Effect.gen(function* () {
         const named = allowedNames(name("name")).map(([, unusual]) => unusual)
         for (const unusual of named) {
-          yield* offsets.claim(unusual, of(7), terms(unusual, time.longMillis))
-          yield* store.claim(unusual, items(unusual, "k"), terms(unusual, time.longMillis))
+          yield* offsets.claim(unusual, of(7), { ...terms(unusual, time.longMillis), owner: "somebody" })
+          yield* store.claim(unusual, items(unusual, "k"), {
+            ...terms(unusual, time.longMillis),
+            owner: "somebody"
+          })
           yield* store.complete({ namespace: unusual, claimId: unusual }, items("k"))
         }
         yield* same("streams", sorted((yield* streamsNamed(inspect, named)).keys()), sorted(named))
@@ -434,8 +451,8 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
             `claims of ${unusual}`,
             ofBoth.map(({ claimId, kind, of: what, owner }) => [kind, what, claimId, owner]),
             [
-              ["offsets", unusual, unusual, unusual],
-              ["keys", unusual, unusual, unusual]
+              ["offsets", unusual, unusual, "somebody"],
+              ["keys", unusual, unusual, "somebody"]
             ]
           )
         }

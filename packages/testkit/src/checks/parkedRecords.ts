@@ -398,7 +398,7 @@ const listing: ReadonlyArray<Check<ParkedRecordsSubject>> = [
 
 const besidePositions: ReadonlyArray<Check<ParkedRecordsSubject>> = [
   {
-    name: "what is parked is no progress, and stays when its stream is rewound or forgotten",
+    name: "what is parked is no progress, and stays for long, also when its stream is rewound or forgotten",
     run: ({ name, store: { offsets, parked }, time }) =>
       Effect.gen(function* () {
         const stream = name("stream")
@@ -415,6 +415,8 @@ const besidePositions: ReadonlyArray<Check<ParkedRecordsSubject>> = [
         yield* offsets.rewind(stream, 0)
         yield* kept(parked, record)
         yield* offsets.forget(stream)
+        yield* kept(parked, record)
+        if (time.exact) yield* time.pass(100_000_000)
         yield* kept(parked, record)
         yield* same("what forget answers of what is only parked", yield* offsets.forget(stream), false)
         yield* parked.remove(stream, [0])
