@@ -6,12 +6,16 @@ import kafkajs from "kafkajs"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 import * as KafkaJs from "../src/KafkaJs.ts"
+import * as PlatformaticKafka from "../src/PlatformaticKafka.ts"
 import { uniqueName, until } from "./kafkaClientSuite.ts"
 
 await describeWithKafka("KafkaConsumer on Kafka", ({ brokers }) => {
-  it.live(
-    "reads what transactions have committed, and passes what they have not",
-    () =>
+  it.live.each([
+    ["KafkaJs", KafkaJs.layer({ brokers })],
+    ["PlatformaticKafka", PlatformaticKafka.layer({ brokers })]
+  ] as const)(
+    "%s: reads what transactions have committed, and passes what they have not",
+    ([, kafka]) =>
       Effect.gen(function* () {
         const client = yield* KafkaClient
         const topic = uniqueName("topic")
@@ -56,7 +60,7 @@ await describeWithKafka("KafkaConsumer on Kafka", ({ brokers }) => {
         yield* Fiber.interrupt(running)
         expect(values).toEqual(["one", "two", "three"])
         expect(yield* client.committed(groupId, [{ topic, partition: 0 }])).toMatchObject([{ offset: 10 }])
-      }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(KafkaJs.layer({ brokers }), MemoryStore.layer()))),
+      }).pipe(Effect.scoped, Effect.provide(Layer.mergeAll(kafka, MemoryStore.layer()))),
     60_000
   )
 })

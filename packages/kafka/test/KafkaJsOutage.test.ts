@@ -1,98 +1,14 @@
-/** The kafkajs driver while its broker dies and comes back. The broker is one of our own: nobody else may suffer. */
-
 import { createConnection, type Socket } from "node:net"
-import { expect, it } from "@effect/vitest"
-import { type OwnKafkaServer, ServerUnavailable, startOwnKafka } from "@tidemark/test-servers"
+import { expect } from "@effect/vitest"
 import { describeWithKafka } from "@tidemark/test-servers/vitest"
-import { Effect, Exit, Logger, Scope } from "effect"
-import { afterAll, beforeAll, type TestContext } from "vitest"
+import { Effect, Exit, Scope } from "effect"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import * as KafkaJs from "../src/KafkaJs.ts"
-import { enter, memberOptions, Probe, range, startAll, uniqueName, until } from "./kafkaClientSuite.ts"
+import { enter, memberOptions, Probe, uniqueName, until } from "./kafkaClientSuite.ts"
+import { outageSuite } from "./outageSuite.ts"
 
 await describeWithKafka("KafkaJs through outages", () => {
-  let own: OwnKafkaServer | undefined
-  let unavailable = ""
-
-  beforeAll(async () => {
-    try {
-      own = await startOwnKafka()
-    } catch (error) {
-      if (!(error instanceof ServerUnavailable)) throw error
-      unavailable = error.message
-    }
-  }, 60_000)
-  afterAll(() => own?.stop())
-
-  /** Runs with a broker of our own; without one (a given cluster, no Java, no Docker) the test says it did not run. */
-  const test = (
-    title: string,
-    effect: (server: OwnKafkaServer) => Effect.Effect<void, unknown, Scope.Scope>
-  ) =>
-    it.live(
-      title,
-      (context: TestContext) => {
-        if (own === undefined) return Effect.sync(() => context.skip(`NOT RUN: ${unavailable}`))
-        return Effect.provide(effect(own), Logger.layer([]))
-      },
-      120_000
-    )
-
-  test("a member sits out its broker's death, tells of it, and joins again by itself", (server) =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const topic = uniqueName("topic")
-      const groupId = uniqueName("group")
-      const at = { topic, partition: 0 }
-      yield* client.createTopics([{ topic, partitions: 1 }])
-      yield* client.produce(range(0, 10).map((index) => ({ ...at, value: String(index) })))
-      const { member, probe } = yield* enter(client, groupId, [topic])
-      startAll(member, [at])
-      yield* until("the records", () => probe.count === 10)
-      yield* member.commit([{ ...at, offset: 10, metadata: "tidemark:1:1" }])
-
-      yield* Effect.promise(() => server.kill())
-      yield* until("the loss is told", () => probe.ends.length > 0)
-      const heartbeats = probe.heartbeats
-      expect(probe.ends.every((end) => end.rejoins)).toBe(true)
-      const refused = yield* Effect.flip(member.commit([{ ...at, offset: 9, metadata: "" }]))
-      expect(refused.reason).toBe("StaleMember")
-      expect(probe.heartbeats).toBe(heartbeats)
-
-      yield* Effect.promise(() => server.restart())
-      yield* until("the member is in again", () => probe.assignments.length === 2)
-      expect(probe.assigned).toEqual([at])
-      yield* client.produce(range(10, 15).map((index) => ({ ...at, value: String(index) })))
-      expect(probe.count).toBe(10)
-      startAll(member, [at], 10)
-      yield* until("the new records", () => probe.count === 15)
-      expect(probe.offsets(0)).toEqual(range(0, 15))
-      yield* member.commit([{ ...at, offset: 15, metadata: "tidemark:1:1" }])
-      expect(yield* client.committed(groupId, [at])).toEqual([
-        { ...at, offset: 15, metadata: "tidemark:1:1" }
-      ])
-    }).pipe(
-      Effect.provide(
-        KafkaJs.layer({
-          brokers: server.brokers,
-          retry: { initialDelayMillis: 100, maxDelayMillis: 500, attempts: 20 }
-        })
-      )
-    ))
-
-  test("leaving takes seconds even when the broker is gone", (server) =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const topic = uniqueName("topic")
-      yield* client.createTopics([{ topic, partitions: 1 }])
-      const { probe, close } = yield* enter(client, uniqueName("group"), [topic])
-      yield* Effect.promise(() => server.kill())
-      const before = Date.now()
-      yield* close
-      expect(Date.now() - before).toBeLessThan(10_000)
-      expect(probe.ends.at(-1)).toEqual({ reason: "stopped", error: undefined, rejoins: false })
-      yield* Effect.promise(() => server.restart())
-    }).pipe(Effect.provide(KafkaJs.layer({ brokers: server.brokers }))))
+  const test = outageSuite({ name: "KafkaJs", layer: KafkaJs.layer, layerConfig: KafkaJs.layerConfig })
 
   test("a member whose connections are cut for good leaves its partitions to others after its session", (server) =>
     Effect.gen(function* () {
