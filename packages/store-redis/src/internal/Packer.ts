@@ -5,6 +5,8 @@
  * Format: https://github.com/msgpack/msgpack/blob/master/spec.md
  */
 const uuidMark = 0xff
+const stateMark = 0xff
+const claimMark = 0xfe
 const uuidLength = 36
 const packedUuid = 17
 
@@ -38,6 +40,22 @@ export class Packer {
     return this
   }
 
+  /** A whole number from 0 on. */
+  integer(value: number): this {
+    this.reserve(9)
+    if (value < 128) {
+      this.byte(value)
+    } else if (value < 2 ** 32) {
+      this.byte(0xce)
+      this.length = this.buffer.writeUInt32BE(value, this.length)
+    } else {
+      this.byte(0xcf)
+      this.length = this.buffer.writeUInt32BE(Math.floor(value / 2 ** 32), this.length)
+      this.length = this.buffer.writeUInt32BE(value % 2 ** 32, this.length)
+    }
+    return this
+  }
+
   nil(): this {
     this.reserve(1)
     this.byte(0xc0)
@@ -53,19 +71,41 @@ export class Packer {
       const bytes = this.write(text)
       this.buffer[header] = 0xa0 | bytes
     } else {
-      this.wrap(() => this.write(text))
+      const header = this.open()
+      this.write(text)
+      this.close(header)
     }
     return this
   }
 
-  /** A text that holds what `write` writes. */
-  wrap(write: () => void): this {
+  /** Begins a text that holds all that is written until `close` is given what this answers. */
+  open(): number {
     this.reserve(5)
     const header = this.length
     this.length += 5
-    write()
+    return header
+  }
+
+  close(header: number): this {
     this.buffer[header] = 0xdb
     this.buffer.writeUInt32BE(this.length - header - 5, header + 1)
+    return this
+  }
+
+  /** The name that a claim is stored under; no key begins so. */
+  claim(claimId: string): this {
+    this.reserve(6 + 3 * claimId.length)
+    const header = this.open()
+    this.byte(claimMark)
+    this.write(claimId)
+    return this.close(header)
+  }
+
+  /** The name that the state of a namespace is stored under. */
+  state(): this {
+    this.reserve(2)
+    this.byte(0xa1)
+    this.byte(stateMark)
     return this
   }
 

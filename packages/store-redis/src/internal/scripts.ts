@@ -19,14 +19,17 @@ const script = (...parts: ReadonlyArray<string>): Script => {
   return { text, sha: createHash("sha1").update(text).digest("hex") }
 }
 
-const common = [lua("lib/time"), lua("lib/format")]
+const time = [lua("lib/time"), lua("lib/version")]
+const format = lua("lib/format")
+const common = [...time, format]
 const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
 const parked = [...common, lua("lib/parked")]
-const state = [...common, lua("lib/state")]
+const layout = [...time, lua("lib/layout")]
+const asked = [...layout, lua("lib/arguments")]
+const state = [format, lua("lib/state")]
 const done = lua("lib/done")
 const namespace = lua("lib/namespace")
 const singles = lua("lib/singles")
-const keys = [...state, done, namespace]
 
 export const offsetScripts = {
   claim: script(...stream, lua("offsets/claim")),
@@ -41,23 +44,34 @@ export const offsetScripts = {
   forget: script(...stream, lua("offsets/forget"))
 }
 
+/** The usual case first: what follows it is not even defined then. */
 export const keyScripts = {
   claim: script(
-    ...state,
-    singles,
+    ...asked,
     lua("keys/claim-singles"),
+    ...state,
+    lua("keys/claim-batch"),
     done,
     namespace,
     lua("lib/sweep"),
     lua("keys/claim")
   ),
-  complete: script(...state, singles, done, lua("keys/complete-singles"), namespace, lua("keys/complete")),
-  release: script(...state, singles, lua("keys/release-singles"), namespace, lua("keys/release")),
-  renew: script(...state, namespace, lua("keys/renew")),
-  lookup: script(...keys, lua("keys/lookup")),
-  forget: script(...keys, lua("keys/forget")),
-  held: script(...state, namespace, lua("keys/held")),
-  completed: script(...keys, lua("keys/completed"))
+  complete: script(
+    ...asked,
+    singles,
+    lua("keys/complete-singles"),
+    ...state,
+    done,
+    lua("keys/complete-batch"),
+    namespace,
+    lua("keys/complete")
+  ),
+  release: script(...asked, singles, lua("keys/release-singles"), ...state, namespace, lua("keys/release")),
+  renew: script(...asked, ...state, namespace, lua("keys/renew")),
+  lookup: script(...asked, ...state, done, namespace, lua("keys/lookup")),
+  forget: script(...asked, ...state, done, namespace, lua("keys/forget")),
+  held: script(...layout, ...state, namespace, lua("keys/held")),
+  completed: script(...layout, ...state, done, lua("keys/completed"))
 }
 
 export const parkedScripts = {

@@ -1,52 +1,41 @@
--- Grants requests of one key each, if all keys are free and all claims are new: see claim.lua.
-local arguments = cmsgpack.unpack(ARGV[1])
-
--- Whether none of these keys is completed; each generation must be there, and none over.
-local function are_new(keys)
-  for _, ends in ipairs(generations) do
-    if ends <= now then return false end
-    local found = redis.call('HMGET', generation_key(ends), unpack(keys))
-    if not found[1] then return false end
-    for at = 2, #keys do
-      if found[at] then return false end
+-- Grants requests of one key each, if all keys are free and all claims are new: see singles.lua, claim.lua.
+if are_singles then
+  local fields, heads, lease = arguments[1], arguments[2], arguments[3]
+  local found = redis.call('HMGET', base, unpack(fields))
+  local state = found[1]
+  local format, token, generations
+  if state then format, token, generations = cmsgpack.unpack(state) end
+  local are_new = format == FORMAT
+  for at = 2, #fields do
+    if found[at] then are_new = false end
+  end
+  if are_new and generations[1] then
+    local keys = { '' }
+    for at = 3, #fields, 2 do keys[#keys + 1] = fields[at] end
+    for _, ends in ipairs(generations) do
+      local known = ends > now and redis.call('HMGET', base .. ':d:' .. string.format('%.0f', ends), unpack(keys))
+      -- none is over, and each is there
+      are_new = are_new and known and known[1]
+      for at = 2, are_new and #keys or 0 do
+        if known[at] then are_new = false end
+      end
     end
   end
-  return true
-end
-
-local function grant_singles()
-  local fields = fields_of_singles(arguments, 5, 3)
-  if not fields then return nil end
-  local found = redis.call('HMGET', base, unpack(fields))
-  local keys = { '' }
-  for at = 2, #fields, 2 do
-    if found[at] or found[at + 1] or arguments[(at / 2) * 5] ~= '' then return nil end
-    keys[at / 2 + 1] = fields[at + 1]
+  local first = are_new and math.max(token + 1, micros)
+  local last = are_new and first + #heads - 1
+  if are_new and last % SWEPT_EACH ~= 0 then
+    local stamp = '\255' .. string.format('%.0f', first)
+    local tail = cmsgpack.pack(first, now + lease, now + lease + LEASES_KEPT * lease)
+    local set = { STATE, string.sub(state, 1, 2) .. cmsgpack.pack(last) .. string.sub(state, 12) }
+    local to = 2
+    for at = 2, #fields, 2 do
+      local field = fields[at]
+      set[to + 1], set[to + 2] = field, heads[at / 2] .. tail
+      set[to + 3], set[to + 4] = fields[at + 1], field .. stamp
+      to = to + 4
+    end
+    if redis.call('HSET', base, unpack(set)) == 2 * #heads then return { now, first } end
+    -- one occurs twice
+    redis.call('HDEL', base, unpack(fields, 2))
   end
-  read_state(found[1])
-  if not are_new(keys) then return nil end
-  local first = math.max(token + 1, micros)
-  local last = first + #keys - 2
-  -- then others are swept too
-  if last % 16 == 0 then return nil end
-  local set, tokens = {}, {}
-  for at = 1, #arguments, 5 do
-    local id, lease = arguments[at], tonumber(arguments[at + 2])
-    local request = (at - 1) / 5
-    local claim_token = first + request
-    tokens[request + 1] = claim_token
-    local to = 4 * request
-    set[to + 1] = '\254' .. id
-    set[to + 2] = cmsgpack.pack(claim_token, now + lease, lease, 1, arguments[at + 1], arguments[at + 3], '')
-    set[to + 3] = fields[2 * request + 3]
-    set[to + 4] = id .. '\255' .. digits(claim_token)
-  end
-  token = last
-  set[#set + 1] = STATE
-  set[#set + 1] = pack_state()
-  redis.call('HSET', base, unpack(set))
-  return { now, tokens }
 end
-
-local granted = grant_singles()
-if granted then return granted end

@@ -1,19 +1,26 @@
--- Claims keys. ARGV[1] is an array (msgpack) with, for each request: a claim id, an owner, a lease, the keys (an array), and
--- their fingerprints (an array with nil where there is none; '' where no key has one). Answers {now, answers}, for each request:
--- 0 where the id is in use for other keys; the token where all were granted, until now + lease; else {codes, token, until,
--- more}, a code for each key:
+-- Claims keys. ARGV[1] is an array (msgpack) with, for each request: a claim id, what the claim begins with (see state.lua)
+-- and a lease; or, for requests of one key each, {{STATE, claim, key, claim, key, ...}, {what each claim begins with}, lease}.
+-- Answers {now, the first token}, where all was granted and the tokens follow each other; else {now, answers}, for each
+-- request: 0 where the id is in use for other keys; the token where all were granted, until now + lease; else {codes, token,
+-- until, more}, a code for each key:
 --   g granted   c completed   r completed, with a result (in `more`)
 --   h held by another (in `more`: until, owner)   m mismatch (in `more`: the fingerprint that is stored)
-local ids, keys_of, all_keys = {}, {}, {}
-for at = 1, #arguments, 5 do
-  local keys = cmsgpack.unpack(arguments[at + 3])
-  ids[#ids + 1] = arguments[at]
-  keys_of[#keys_of + 1] = keys
-  if #arguments == 5 then
-    all_keys = keys
-  else
-    for index = 1, #keys do all_keys[#all_keys + 1] = keys[index] end
-  end
+local requests, ids, all_keys = {}, {}, {}
+
+local function add_request(id, head, lease)
+  local _, _, owner, keys_text, prints_text = cmsgpack.unpack(head)
+  local keys = cmsgpack.unpack(keys_text)
+  ids[#ids + 1] = id
+  requests[#requests + 1] =
+    { id = id, owner = owner, lease = lease, keys = keys, keys_text = keys_text, prints_text = prints_text }
+  for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
+end
+
+if are_singles then
+  local fields, heads, lease = unpack(arguments)
+  for index, head in ipairs(heads) do add_request(sub(fields[2 * index], 2), head, lease) end
+else
+  for at = 1, #arguments, 3 do add_request(unpack(arguments, at, at + 2)) end
 end
 read(ids, all_keys)
 read_done(all_keys)
@@ -70,12 +77,14 @@ end
 
 local granted_any = false
 
-local function answer_new(id, owner, lease, keys, keys_text, prints, prints_text)
+local function answer_new(request, prints)
+  local id, keys = request.id, request.keys
   local claim = {
-    id = id, owner = owner, token = token + 1, till = now + lease, lease = lease,
-    keys = keys_text, prints = prints_text, count = 0
+    id = id, owner = request.owner, till = now + request.lease, kept = LEASES_KEPT * request.lease,
+    keys = request.keys_text, prints = request.prints_text, index = 0, count = 0
   }
-  if claim.token < micros then claim.token = micros end
+  claim.token = math.max(token + 1, micros)
+  claim.first = claim.token
   local mark = mark_of(claim)
   claim.mark = mark
   claims[id] = claim
@@ -112,16 +121,13 @@ local function answer_new(id, owner, lease, keys, keys_text, prints, prints_text
 end
 
 local answers = {}
-for index, id in ipairs(ids) do
-  local at = 5 * index - 4
-  local keys, keys_text, prints_text = keys_of[index], arguments[at + 3], arguments[at + 4]
-  local prints = prints_text ~= '' and cmsgpack.unpack(prints_text)
-  local known = claim_of(id)
+for index, request in ipairs(requests) do
+  local prints = request.prints_text ~= '' and cmsgpack.unpack(request.prints_text)
+  local known = claim_of(request.id)
   if not known then
-    answers[index] =
-      answer_new(id, arguments[at + 1], tonumber(arguments[at + 2]), keys, keys_text, prints, prints_text)
-  elseif known.keys == keys_text and known.prints == prints_text then
-    answers[index] = answer_again(known, keys, prints or {})
+    answers[index] = answer_new(request, prints)
+  elseif known.keys == request.keys_text and known.prints == request.prints_text then
+    answers[index] = answer_again(known, request.keys, prints or {})
   else
     answers[index] = 0
   end
@@ -129,7 +135,7 @@ end
 
 if granted_any then
   state_changed = true
-  if token % 16 == 0 then sweep() end
+  if token % SWEPT_EACH == 0 then sweep() end
 end
 local over = take_forgotten()
 save(granted_any)

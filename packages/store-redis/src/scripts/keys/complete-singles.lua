@@ -1,32 +1,42 @@
--- Settles requests of one key each, without results, if all are held as they were granted: see complete.lua.
-local arguments = cmsgpack.unpack(ARGV[1])
-
-local function complete_singles()
-  local fields = fields_of_singles(arguments, 4, 2)
-  if not fields then return nil end
-  local retention = arguments[2]
-  for at = 1, #arguments, 4 do
-    if arguments[at + 1] ~= retention or arguments[at + 3] ~= '' then return nil end
+-- Settles requests of one key each, if all are held as they were granted: see singles.lua, complete.lua.
+if are_held then
+  local fields, retention = arguments[1], arguments[2]
+  local till = now + retention
+  local generation
+  for _, ends in ipairs(ends_of_generations) do
+    if ends <= now then break end
+    if ends >= till then
+      if ends - till <= math.max(LEAST_SLACK, retention / 4) then
+        generation = base .. ':d:' .. string.format('%.0f', ends)
+      end
+      break
+    end
   end
-  local gone = held_singles(fields)
-  if not gone or generations[1] and generations[1] <= now then return nil end
-  local millis = tonumber(retention)
-  local till = now + millis
-  local coming = {}
-  local done_fields = fields_of_generation(coming, till, millis)
-  local value = encode_expiry(till)
-  local answers = {}
-  for at = 2, #gone, 2 do
-    done_fields[at - 1], done_fields[at] = gone[at], value
-    answers[at / 2] = ''
+  if generation and (ARGV[2] ~= 'all' or redis.call('HGET', generation, '')) then
+    local rest = till - EPOCH
+    local digits = {}
+    for index = 6, 1, -1 do
+      digits[index] = rest % 128
+      rest = math.floor(rest / 128)
+    end
+    local value = string.char(unpack(digits))
+    local set = {}
+    for at = 2, #fields, 2 do
+      set[at - 1], set[at] = fields[at + 1], value
+    end
+    -- when memory is full, what is given up comes first: it takes none, and then all is accepted
+    local gone = redis.call('HDEL', base, unpack(fields, 2))
+    redis.call('HSET', generation, unpack(set))
+    for _, key in ipairs(waited_for or {}) do
+      redis.pcall('PUBLISH', string.match(base, '^([^{]*):k:{') .. ':wake', base .. key)
+    end
+    if gone == #fields - 1 then return 1 end
+    -- of requests that occur twice the first one is the one that completed
+    local seen, codes = {}, {}
+    for at = 2, #fields, 2 do
+      codes[at / 2] = seen[fields[at]] and 'a' or 'c'
+      seen[fields[at]] = true
+    end
+    return codes
   end
-  -- when memory is full, what is given up comes first: it takes none, and then all is accepted
-  redis.call('HDEL', base, unpack(gone))
-  if state_changed then redis.call('HSET', base, STATE, pack_state()) end
-  for ends, each in pairs(coming) do save_done(each, ends) end
-  wake_waiting()
-  return answers
 end
-
-local completed = complete_singles()
-if completed then return completed end

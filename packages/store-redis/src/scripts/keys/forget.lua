@@ -1,5 +1,5 @@
 -- An operator's act: keys, ARGV[1], an array (msgpack), are as if they had never been seen. Answers how many were known.
-local keys = cmsgpack.unpack(ARGV[1])
+local keys = arguments
 read({}, keys)
 read_done(keys)
 local known = 0

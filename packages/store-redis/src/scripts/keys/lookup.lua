@@ -1,6 +1,6 @@
 -- What is known of keys: ARGV[1] is an array (msgpack) of them. Answers {codes, more}, a code for each key:
 --   u unknown   c completed (in `more`: until)   r completed, with a result (until, result)   h held (until, owner)
-local keys = cmsgpack.unpack(ARGV[1])
+local keys = arguments
 read({}, keys)
 read_done(keys)
 local codes, more = {}, {}

@@ -1,14 +1,8 @@
--- Gives back requests of one named key each, if all are held as they were granted: see release.lua.
-local arguments = cmsgpack.unpack(ARGV[1])
-
-local function release_singles()
-  local fields = fields_of_singles(arguments, 2, 1)
-  local gone = fields and held_singles(fields)
-  if not gone then return nil end
-  redis.call('HDEL', base, unpack(gone))
-  wake_waiting()
-  return #arguments / 2
+-- Gives back requests of one named key each, if all are held as they were granted: see singles.lua, release.lua.
+if are_held then
+  redis.call('HDEL', base, unpack(arguments[1], 2))
+  for _, key in ipairs(waited_for or {}) do
+    redis.pcall('PUBLISH', string.match(base, '^([^{]*):k:{') .. ':wake', base .. key)
+  end
+  return 1
 end
-
-local released = release_singles()
-if released then return released end

@@ -1,14 +1,22 @@
--- Gives back undone. ARGV[1] is an array (msgpack) with, for each request: a claim id and keys (an array), or '' for all.
--- Answers the number of requests.
-local ids = {}
-for at = 1, #arguments, 2 do ids[#ids + 1] = arguments[at] end
+-- Gives back undone. ARGV[1] is an array (msgpack) with, for each request: a claim id and keys (an array), or '' for all; or,
+-- for requests of one named key each, {{STATE, claim, key, claim, key, ...}}. Answers 1.
+local ids, keys_of = {}, {}
+if are_singles then
+  local fields = arguments[1]
+  for at = 2, #fields, 2 do ids[#ids + 1], keys_of[#ids + 1] = sub(fields[at], 2), { fields[at + 1] } end
+else
+  for at = 1, #arguments, 2 do
+    local keys_text = arguments[at + 1]
+    ids[#ids + 1], keys_of[#ids + 1] = arguments[at], keys_text ~= '' and cmsgpack.unpack(keys_text)
+  end
+end
 read(ids, {})
 local requests = {}
 local all_keys = {}
-for at = 1, #arguments, 2 do
-  local claim = claim_of(arguments[at])
+for index, id in ipairs(ids) do
+  local claim = claim_of(id)
   if claim then
-    local keys = cmsgpack.unpack(arguments[at + 1] == '' and claim.keys or arguments[at + 1])
+    local keys = keys_of[index] or cmsgpack.unpack(claim.keys)
     requests[#requests + 1] = { claim = claim, keys = keys }
     for _, key in ipairs(keys) do all_keys[#all_keys + 1] = key end
   end
@@ -26,4 +34,4 @@ if all_keys[1] then
   save()
   wake_waiting()
 end
-return #arguments / 2
+return 1

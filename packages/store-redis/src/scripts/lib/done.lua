@@ -4,8 +4,6 @@
 --
 -- A value is its expiry (milliseconds since EPOCH, six digits of seven bits, the highest first) [\252 fingerprint]
 -- [\253 result].
-local EPOCH = 1577836800000
-local LEAST_SLACK = 1000
 local MOST_GENERATIONS = 32
 
 -- By key: the value of a key that is completed, and not yet to be forgotten.

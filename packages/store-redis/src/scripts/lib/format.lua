@@ -1,6 +1,3 @@
--- The format of what is stored, and what keys are told apart by.
-local FORMAT = '1'
-
 local function check_format(found)
   if found and found ~= FORMAT then
     error('TIDEMARKFORMAT ' .. found)

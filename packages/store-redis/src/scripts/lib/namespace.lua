@@ -6,21 +6,21 @@
 local claims = {}
 local changed_claims = {}
 
-local function is_forgotten(claim)
-  return now >= claim.till + LEASES_KEPT * claim.lease
-end
-
 local function mark_of(claim)
-  return claim.id .. '\255' .. digits(claim.token)
+  return '\254' .. claim.id .. stamp_of(claim.first)
 end
 
 local function put_claim(id, text)
   local claim = false
   if text then
     claim = { id = id }
-    claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints = cmsgpack.unpack(text)
+    local forgotten_at
+    claim.count, claim.index, claim.owner, claim.keys, claim.prints, claim.first, claim.till, forgotten_at =
+      cmsgpack.unpack(text)
+    claim.token = claim.first + claim.index
+    claim.kept = forgotten_at - claim.till
     claim.mark = mark_of(claim)
-    if is_forgotten(claim) then claim = false end
+    if now >= forgotten_at then claim = false end
   end
   claims[id] = claim
   return claim
@@ -45,7 +45,7 @@ end
 
 -- Held keys ----------------------------------------------------------------------------------------------------------
 
--- By key: mark of the claim [\252 fingerprint] [\251 when somebody waits]; nil: not held.
+-- By key: what is stored of it; nil: not held.
 local held = {}
 local set_fields = {}
 local gone_fields = {}
@@ -95,7 +95,7 @@ end
 local function holder_of(key)
   local text = held[key]
   if not text then return nil end
-  local claim = claim_of(match(text, '^([^\255]*)'))
+  local claim = claim_of(match(text, '^\254([^\255]*)'))
   return claim and is_held_by(key, claim) and claim or nil
 end
 
@@ -110,7 +110,8 @@ local function save(grants)
     if claim then
       set_fields[#set_fields + 1] = '\254' .. id
       set_fields[#set_fields + 1] =
-        cmsgpack.pack(claim.token, claim.till, claim.lease, claim.count, claim.owner, claim.keys, claim.prints)
+        cmsgpack.pack(claim.count, claim.index, claim.owner, claim.keys, claim.prints, claim.first, claim.till,
+          claim.till + claim.kept)
     else
       gone_fields[#gone_fields + 1] = '\254' .. id
     end

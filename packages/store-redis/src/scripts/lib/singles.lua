@@ -1,46 +1,32 @@
--- Requests of one key each, which most are: those of `once` and of locks, alone or gathered. Where nothing else is to be
--- said than yes, they are answered here, with few commands and tables; what is otherwise is left as it is to the script
--- for any requests, which follows.
-
--- The key of an array (msgpack) of one, as Packer.ts writes it; nil for any other.
-local function only_key(text)
-  if byte(text) ~= 145 then return nil end
-  return sub(text, byte(text, 2) == 219 and 7 or 3)
-end
-
--- {state, claim, key, claim, key, ...}, fields of base; nil where a request is of several keys, or one occurs twice.
--- A request takes `width` arguments, from its claim id on; `keys_at` is where its keys are.
-local function fields_of_singles(arguments, width, keys_at)
-  local fields, seen = { STATE }, {}
-  local count = 1
-  for at = 1, #arguments, width do
-    local claim, key = '\254' .. arguments[at], only_key(arguments[at + keys_at])
-    if not key or seen[claim] or seen[key] then return nil end
-    seen[claim], seen[key] = true, true
-    fields[count + 1], fields[count + 2] = claim, key
-    count = count + 2
-  end
-  return fields
-end
-
--- Reads them. Gives the fields of these claims and keys where each claim holds just its key, without a fingerprint, and
--- knows who is to be woken then; else nil.
-local function held_singles(fields)
+-- Whether each claim holds just its key, without a fingerprint; the ends of the generations; whose keys somebody waits for.
+--
+-- Requests of one key each are what `once` and locks ask, alone or gathered. Where nothing else is to be said than yes, they
+-- are answered at the beginning of a script, in a straight line: to define functions takes longer than all the rest. What is
+-- otherwise is left as it is to the script for any requests, which follows.
+local are_held, ends_of_generations, waited_for = are_singles, nil, nil
+if are_singles then
+  local fields = arguments[1]
   local found = redis.call('HMGET', base, unpack(fields))
-  read_state(found[1])
-  local held_fields, waited_for = {}, {}
+  local format, _
+  if found[1] then format, _, ends_of_generations = cmsgpack.unpack(found[1]) end
+  are_held = format == FORMAT
+  local tail, stamp
   for at = 2, #fields, 2 do
     local claim, text = found[at], found[at + 1]
-    if not claim or not text then return nil end
-    local claim_token, till, lease, count = cmsgpack.unpack(claim)
-    if count ~= 1 or now >= till + LEASES_KEPT * lease then return nil end
-    local mark = sub(fields[at], 2) .. '\255' .. digits(claim_token)
+    -- of a claim on one key
+    are_held = are_held and claim and text and string.byte(claim) == 1
+    if not are_held then break end
+    local its_tail = string.sub(claim, -TAIL)
+    if its_tail ~= tail then
+      local first, _, forgotten_at = cmsgpack.unpack(its_tail)
+      are_held = now < forgotten_at
+      tail, stamp = its_tail, '\255' .. string.format('%.0f', first)
+    end
+    local mark = fields[at] .. stamp
     if text ~= mark then
-      if text ~= mark .. '\251' then return nil end
+      are_held = are_held and text == mark .. '\251'
+      waited_for = waited_for or {}
       waited_for[#waited_for + 1] = fields[at + 1]
     end
-    held_fields[at - 1], held_fields[at] = fields[at], fields[at + 1]
   end
-  woken = waited_for
-  return held_fields
 end

@@ -1,0 +1,2 @@
+-- The format of what is stored.
+local FORMAT = '1'
