@@ -1,6 +1,9 @@
 /** What stops a consumer, besides its handler, its store and its brokers. */
 import { Schema } from "effect"
 
+const isoTime = (millis: number): string =>
+  Math.abs(millis) <= 8.64e15 ? new Date(millis).toISOString() : `${millis} ms`
+
 /**
  * We have committed positions of this partition in Kafka, and the durable store knows nothing of it: it was emptied,
  * or another one is configured. Going on would run again what was completed above the commit.
@@ -27,8 +30,8 @@ export class StoreLost extends Schema.TaggedError<StoreLost>()("StoreLost", {
 }
 
 /**
- * The log ends before what was completed in it: the topic was created anew, or an unclean election lost its end. Its
- * offsets mean other records now.
+ * The log ends before what was completed in it, or has another record there: the topic was created anew, or an unclean
+ * election lost its end. Its offsets mean other records now.
  */
 export class LogWentBack extends Schema.TaggedError<LogWentBack>()("LogWentBack", {
   topic: Schema.String,
@@ -37,16 +40,43 @@ export class LogWentBack extends Schema.TaggedError<LogWentBack>()("LogWentBack"
   /** One past the highest offset that was completed, committed or received. */
   highest: Schema.Number,
   /** Where the log ends now. */
-  end: Schema.Number
+  end: Schema.Number,
+  /** A record that was completed and is not the same any more; times in milliseconds since the epoch. */
+  changed: Schema.optionalKey(
+    Schema.Struct({
+      offset: Schema.Number,
+      timestampMillis: Schema.Number,
+      /** The timestamp of what is there now; missing where nothing is. */
+      nowMillis: Schema.UndefinedOr(Schema.Number)
+    })
+  )
 }) {
   get retriable(): boolean {
     return false
   }
-  override get message(): string {
+  /** What was found, without advice. */
+  get what(): string {
+    const where = `partition ${this.partition} of topic "${this.topic}"`
+    if (this.changed === undefined)
+      return (
+        `${where} ends at ${this.end}, and group "${this.groupId}" had come to ${this.highest}: the topic was created ` +
+        "anew, or records were lost"
+      )
+    const { nowMillis, offset, timestampMillis } = this.changed
+    const found = nowMillis === undefined ? "is not there" : `is of ${isoTime(nowMillis)} now`
     return (
-      `partition ${this.partition} of topic "${this.topic}" ends at ${this.end}, and group "${this.groupId}" had come to ` +
-      `${this.highest}: the topic was created anew, or records were lost. Forget the stream in the store and the group's ` +
-      "commits to begin again, or use another group id"
+      `the commit of group "${this.groupId}" for ${where} is gone, and so is the log that it was about: the record at ` +
+      `offset ${offset}, which was of ${isoTime(timestampMillis)}, ${found}. The topic was created anew, or compacted`
+    )
+  }
+  override get message(): string {
+    const goOn =
+      this.changed === undefined
+        ? ""
+        : "; if it is the same log all the same, set the group's offset with an admin tool to where it shall go on"
+    return (
+      `${this.what}. To begin again at its first record set whenLogWentBack: "reset", or forget the stream in the store ` +
+      `and the group's commits${goOn}`
     )
   }
 }

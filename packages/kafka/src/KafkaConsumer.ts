@@ -114,6 +114,11 @@ export interface CommonOptions<E> {
   readonly whenInFlight?: "wait" | "dead-letter"
   /** When the group has committed and a durable store knows nothing: `stop` (default), or `resume` at the commit. */
   readonly whenStoreLost?: "stop" | "resume"
+  /**
+   * When a log ends before what was completed in it, or has other records there (the topic was deleted and created
+   * again, or lost its end): `stop` (default), or `reset`: begin anew at its first record.
+   */
+  readonly whenLogWentBack?: "stop" | "reset"
   /** At one of these a partition pauses, until it is at half of it. */
   readonly bounds?: Partial<Bounds>
   /** How long a member may be silent before the group takes its partitions away; 30 s by default. */

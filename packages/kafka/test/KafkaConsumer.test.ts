@@ -8,6 +8,7 @@ import { metadata } from "../src/PositionRules.ts"
 import {
   commits,
   expectOnce,
+  failureOf,
   isDone,
   Ledger,
   liveTests,
@@ -23,9 +24,6 @@ import {
 import { until } from "./kafkaClientSuite.ts"
 
 const test = liveTests({ topics: { orders: 4 } })
-
-const failureOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
-  Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
 
 describe("KafkaConsumer, one at work", () => {
   test("runs each record once, completes it, and commits how far that reaches", () =>

@@ -1,10 +1,23 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { decide, epochOf, type Findings, metadata, resumeAtCommit } from "../src/PositionRules.ts"
+import {
+  type CommitHistory,
+  decide,
+  epochOf,
+  type Findings,
+  metadata,
+  readNote,
+  resumeAtCommit,
+  writeNote
+} from "../src/PositionRules.ts"
 
 const log = { low: 0, high: 1_000 }
 const nothing: Findings = { progress: undefined, commit: undefined, log, durable: true, start: "earliest" }
 const stored = (watermark: number, epoch = 0, highest = watermark) => ({ watermark, highest, epoch })
+const committing = (history: Partial<CommitHistory> = {}) => ({
+  note: writeNote({ replaces: undefined, landmark: undefined, ...history })
+})
+const landmark = { offset: 49, timestampMillis: 1_700_000_000_000 }
 const ours = (offset: number, epoch = 0) => ({ offset, metadata: metadata(epoch) })
 const foreign = (offset: number, text: string | undefined = "") => ({ offset, metadata: text })
 
@@ -107,14 +120,107 @@ const rows: ReadonlyArray<readonly [found: string, findings: Findings, decision:
     )
   ],
   [
+    "another client's commit behind, after ours: an operator's reset",
+    { ...nothing, progress: { ...stored(50, 2), ...committing() }, commit: foreign(20) },
+    { _tag: "Commit", why: "reset", position: 20, epoch: 3, watermark: 50 }
+  ],
+  [
+    "another client's commit ahead, after ours: an operator's reset",
+    { ...nothing, progress: { ...stored(50, 2), ...committing({ replaces: 10 }) }, commit: foreign(80) },
+    { _tag: "Commit", why: "reset", position: 80, epoch: 3, watermark: 50 }
+  ],
+  [
+    "another client's commit where we stand, after ours",
+    { ...nothing, progress: { ...stored(50, 2), ...committing() }, commit: foreign(50) },
+    { _tag: "Commit", why: "reset", position: 50, epoch: 2, watermark: 50 }
+  ],
+  [
+    "another client's commit where we stand, after ours, and completed above the log's end",
+    {
+      ...nothing,
+      progress: { ...stored(50, 2, 120), ...committing() },
+      commit: foreign(50),
+      log: { low: 0, high: 100 }
+    },
+    { _tag: "Commit", why: "reset", position: 50, epoch: 3, watermark: 50 }
+  ],
+  [
+    "another client's commit that ours was about to replace",
+    { ...nothing, progress: { ...stored(50), ...committing({ replaces: 20 }) }, commit: foreign(20) },
+    begin("known", 50)
+  ],
+  [
+    "our commit, of a newer epoch, and completed above the log's end",
+    { ...nothing, progress: stored(50, 0, 120), commit: ours(70, 1), log: { low: 0, high: 100 } },
+    { _tag: "AdoptEpoch", act: "rewind", position: 70, epochs: 1 }
+  ],
+  [
+    "our commit gone, and no record to know the log by",
+    { ...nothing, progress: { ...stored(50), ...committing() } },
+    begin("known", 50)
+  ],
+  [
+    "our commit gone: look at the log",
+    { ...nothing, progress: { ...stored(50), ...committing({ landmark }) } },
+    { _tag: "Look", offset: 49 }
+  ],
+  [
+    "our commit gone, and the log is the same",
+    { ...nothing, progress: { ...stored(50), ...committing({ landmark }) }, seen: landmark },
+    begin("known", 50)
+  ],
+  [
+    "our commit gone, and the log has another record there",
+    {
+      ...nothing,
+      progress: { ...stored(50), ...committing({ landmark }) },
+      seen: { offset: 49, timestampMillis: 5 }
+    },
+    { _tag: "LogWentBack", highest: 50, end: 1_000, changed: { ...landmark, nowMillis: 5 } }
+  ],
+  [
+    "our commit gone, and the log has no record there",
+    {
+      ...nothing,
+      progress: { ...stored(50), ...committing({ landmark }) },
+      seen: { offset: 49, timestampMillis: undefined }
+    },
+    { _tag: "LogWentBack", highest: 50, end: 1_000, changed: { ...landmark, nowMillis: undefined } }
+  ],
+  [
+    "our commit gone, and the log begins above all that was completed",
+    { ...nothing, progress: { ...stored(50), ...committing({ landmark }) }, log: { low: 60, high: 100 } },
+    begin("known", 50, { why: "lost-to-retention", from: 50, to: 60 })
+  ],
+  [
+    "our commit gone, and the record that the log was known by rewound over",
+    { ...nothing, progress: { ...stored(40), ...committing({ landmark }) } },
+    begin("known", 40)
+  ],
+  [
     "completed above the log's end",
     { ...nothing, progress: stored(50, 0, 101), log: { low: 0, high: 100 } },
-    { _tag: "LogWentBack", highest: 101, end: 100 }
+    { _tag: "LogWentBack", highest: 101, end: 100, changed: undefined }
   ],
   [
     "committed above the log's end",
     { ...nothing, commit: ours(101), log: { low: 0, high: 100 } },
-    { _tag: "LogWentBack", highest: 101, end: 100 }
+    { _tag: "LogWentBack", highest: 101, end: 100, changed: undefined }
+  ],
+  [
+    "committed above the log's end, before an operator's act",
+    { ...nothing, progress: stored(50, 1), commit: ours(101), log: { low: 0, high: 100 } },
+    begin("known", 50)
+  ],
+  [
+    "reset above the log's end",
+    {
+      ...nothing,
+      progress: { ...stored(50), ...committing() },
+      commit: foreign(101),
+      log: { low: 0, high: 100 }
+    },
+    { _tag: "LogWentBack", highest: 101, end: 100, changed: undefined }
   ],
   ["completed to the log's end", { ...nothing, progress: stored(1_000) }, begin("known", 1_000)]
 ]
@@ -144,6 +250,23 @@ describe("PositionRules", () => {
       "tidemark:1:1 "
     ])
       expect(epochOf(other)).toBeUndefined()
+  })
+
+  it("reads the notes that it writes, and no other's", () => {
+    const offset = fc.maxSafeNat()
+    const history: fc.Arbitrary<CommitHistory> = fc.record({
+      replaces: fc.option(offset, { nil: undefined }),
+      landmark: fc.option(fc.record({ offset, timestampMillis: fc.maxSafeInteger() }), { nil: undefined })
+    })
+    fc.assert(
+      fc.property(history, (written) => {
+        const note = writeNote(written)
+        expect(Buffer.byteLength(note)).toBeLessThanOrEqual(256)
+        expect(readNote(note)).toEqual(written)
+      })
+    )
+    for (const other of [undefined, "", "commits", "tidemark:1 commits ", "tidemark:2 commits"])
+      expect(readNote(other)).toBeUndefined()
   })
 
   it("never passes over what nobody completed, committed or removed", () => {

@@ -2,7 +2,7 @@
 import { it } from "@effect/vitest"
 import { IdempotencyStore, type InvalidInput, Key, OffsetStore } from "@tidemark/core"
 import { MemoryStore } from "@tidemark/store-memory"
-import { Cause, Effect, type Exit, Fiber, Layer, Logger, type Scope } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Logger, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { expect } from "vitest"
 import * as InProcessKafka from "../src/InProcessKafka.ts"
@@ -227,6 +227,7 @@ export const mortal = Effect.gen(function* () {
       claim: gate(offsets.claim),
       complete: gate(offsets.complete),
       release: gate(offsets.release),
+      annotate: gate(offsets.annotate),
       progress: gate(offsets.progress),
       leases: gatedKeeper(offsets.leases) as typeof offsets.leases
     },
@@ -239,6 +240,10 @@ export const mortal = Effect.gen(function* () {
     }
   }
 })
+
+/** What it has failed with. */
+export const failureOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
+  Exit.isFailure(exit) ? exit.cause.reasons.find(Cause.isFailReason)?.error : undefined
 
 /** Whether it owns this many partitions, and waits for none. */
 export const owns = ({ status }: Running<unknown>, count: number): boolean => {

@@ -3,9 +3,11 @@
  */
 import {
   type IdempotencyStoreService,
+  type InvalidInput,
   type OffsetStoreService,
   type ParkedRecordsService,
-  Patience
+  Patience,
+  type StoreError
 } from "@tidemark/core"
 import { Cause, type Clock, type Context, Deferred, Effect, Fiber, type Scheduler, type Scope } from "effect"
 import type {
@@ -40,6 +42,11 @@ const rebalanceTimeoutMillis = 60_000
 const lastCommitMillis = 5_000
 
 const keyOf = ({ partition, topic }: TopicPartition): string => `${partition}/${topic}`
+
+/** Whether the group has moved on, so that another may be the owner. */
+const isRebalanced = (error: KafkaError | StoreError | InvalidInput): boolean =>
+  error._tag === "KafkaError" &&
+  (error.reason === "StaleMember" || error.reason === "NotAssigned" || error.reason === "MemberEnded")
 
 /** How long the handlers of a partition's earlier claim may take to end before it is said that they are waited for. */
 const quietMillis = 1_000
@@ -143,6 +150,7 @@ export class Engine<E, R> {
       },
       resume: (partition) => this.member?.resume([partition]),
       seek: (partition, offset) => this.member?.seek(partition, offset),
+      commit: (partition, offset, epoch) => this.commitOne(partition, offset, epoch),
       onLost: (partition) => this.onLost(partition)
     }
   }
@@ -348,28 +356,45 @@ export class Engine<E, R> {
     })
     const { member } = this
     if (due.length === 0 || member === undefined || this.ended) return Effect.void
-    const commits = due.map(({ epoch, offset, partition }) => ({
-      topic: partition.topic,
-      partition: partition.partition,
-      offset,
-      metadata: metadata(epoch)
-    }))
-    return Effect.matchEffect(member.commit(commits), {
-      onSuccess: () =>
-        Effect.sync(() => {
-          this.counters.commits++
-          this.commitsFail = false
-          for (const { done } of due) done()
-        }),
-      onFailure: (error) => this.onCommitFailure(error)
+    // noted first, so that our own commit is never taken for nobody's
+    const committed = Effect.flatMap(this.services.offsets.annotate(due.map(({ note }) => note)), (noted) => {
+      const ready = due.filter(
+        ({ partition }, index) => noted[index] && this.partitions.get(keyOf(partition)) === partition
+      )
+      if (ready.length === 0 || this.ended) return Effect.void
+      const commits = ready.map(({ metadata, offset, partition }) => ({
+        topic: partition.topic,
+        partition: partition.partition,
+        offset,
+        metadata
+      }))
+      return Effect.map(member.commit(commits), () => {
+        this.counters.commits++
+        this.commitsFail = false
+        for (const { done } of ready) done()
+      })
     })
+    return Effect.catch(committed, (error) => this.onCommitFailure(error))
   })
 
-  private onCommitFailure(error: KafkaError): Effect.Effect<void> {
+  /** Commits where a partition shall begin, before it is ours; `false`: the group does not take it from us now. */
+  private commitOne(
+    { partition, topic }: TopicPartition,
+    offset: number,
+    epoch: number
+  ): Effect.Effect<boolean, KafkaError> {
+    const { member } = this
+    if (member === undefined || this.ended) return Effect.succeed(false)
+    return Effect.catchIf(
+      Effect.as(member.commit([{ topic, partition, offset, metadata: metadata(epoch) }]), true),
+      isRebalanced,
+      () => Effect.succeed(false)
+    )
+  }
+
+  private onCommitFailure(error: KafkaError | StoreError | InvalidInput): Effect.Effect<void> {
     this.counters.commitFailures++
-    const rebalanced =
-      error.reason === "StaleMember" || error.reason === "NotAssigned" || error.reason === "MemberEnded"
-    if (rebalanced || this.commitsFail) return Effect.void
+    if (isRebalanced(error) || this.commitsFail) return Effect.void
     this.commitsFail = true
     return Effect.logWarning(
       `tidemark: a commit failed, and is tried again at each interval: ${error.message}`

@@ -16,10 +16,12 @@ import { LogWentBack } from "../../ConsumerErrors.ts"
 import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
 import type { PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
 import { type Acquired, acquire, giveBackWithin, type Holder, type Reading } from "./acquire.ts"
+import { CommitState, type DueCommit } from "./CommitState.ts"
 import type { Environment } from "./environment.ts"
 import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
 import { nameOf } from "./patiently.ts"
+import type { Positioned } from "./positioning.ts"
 import { RetryHold } from "./RetryHold.ts"
 import { Settling } from "./Settling.ts"
 import type { Bounds } from "./settings.ts"
@@ -33,7 +35,13 @@ const interruptPatienceMillis = 1_000
  */
 export type Phase = "waiting" | "owned" | "draining" | "closed"
 
-export class Partition implements TopicPartition {
+/** Somebody waits for what the log has at an offset, before the partition is ours. */
+interface Looking {
+  readonly offset: number
+  readonly onBatch: (batch: RecordBatch) => void
+}
+
+export class Partition implements Positioned {
   readonly topic: string
   readonly partition: number
   readonly stream: string
@@ -47,7 +55,6 @@ export class Partition implements TopicPartition {
   private ref: OffsetClaimRef | undefined
   private lease: HeldLease<OffsetClaimRef> | undefined
   private recordClaim: RecordClaim | undefined
-  private epoch = 0
   private acquiring: Fiber.Fiber<unknown, unknown> | undefined
   /** Whether it is to be let go: a claim that comes now is only given back. */
   private unwanted = false
@@ -60,7 +67,8 @@ export class Partition implements TopicPartition {
   private held: boolean
   private holder: Holder | undefined
   private highWatermark: number | undefined
-  private committed: number | undefined
+  private commits: CommitState | undefined
+  private looking: Looking | undefined
   private readonly waiters = new Set<{ readonly condition: () => boolean; readonly resume: () => void }>()
 
   constructor(environment: Environment, ring: KeyRing | undefined, { partition, topic }: TopicPartition) {
@@ -106,13 +114,26 @@ export class Partition implements TopicPartition {
     })
   }
 
-  private own({ committed, completed, deadline, epoch, position, ref, token }: Acquired): void {
+  peek(offset: number): Effect.Effect<RecordBatch> {
+    return Effect.callback<RecordBatch>((resume) => {
+      this.looking = { offset, onBatch: (batch) => resume(Effect.succeed(batch)) }
+      this.read()
+      return Effect.sync(() => this.lookAway())
+    })
+  }
+
+  private lookAway(): void {
+    this.looking = undefined
+    this.environment.pause(this)
+  }
+
+  private own(acquired: Acquired): void {
+    const { completed, deadline, position, ref, token } = acquired
     const { isOurs, offsets, settings } = this.environment
     const { keys } = this
     this.ref = ref
     this.holder = undefined
-    this.epoch = epoch
-    this.committed = committed
+    this.commits = new CommitState(acquired)
     this.recordClaim = { stream: ref.stream, claimId: ref.claimId, token, keyToken: undefined }
     this.state = new PartitionState(
       position,
@@ -138,8 +159,12 @@ export class Partition implements TopicPartition {
 
   /** Tells the driver where to go on; after each assignment, since a rejoin makes it forget. */
   read(): void {
-    if (this.phase !== "owned") return
     const { resume, seek } = this.environment
+    if (this.looking !== undefined) {
+      seek(this, this.looking.offset)
+      resume(this)
+    }
+    if (this.phase !== "owned") return
     seek(this, this.state.received)
     if (this.isReading) resume(this)
   }
@@ -155,21 +180,22 @@ export class Partition implements TopicPartition {
   // --- records
 
   onBatch(batch: RecordBatch): void {
+    if (this.looking !== undefined) {
+      const { onBatch } = this.looking
+      this.lookAway()
+      onBatch(batch)
+      return
+    }
     if (this.phase !== "owned") return
     const { state } = this
-    const { clock, counters, fail, settings } = this.environment
+    const { clock, counters } = this.environment
     this.highWatermark = batch.highWatermark
     if (batch.fetchedOffset < state.received && batch.highWatermark < state.received) {
-      const { partition, topic } = this
-      const highest = state.received
-      fail(
-        Cause.fail(
-          new LogWentBack({ topic, partition, groupId: settings.groupId, highest, end: batch.highWatermark })
-        )
-      )
+      this.onLogWentBack(batch.highWatermark)
       return
     }
     if (batch.fetchedOffset > state.received) this.jump(batch.fetchedOffset)
+    this.commits?.see(batch)
     counters.received += batch.records.length
     const { alreadyCompleted, redelivered } = state.receive(batch, Patience.monotonicMillis(clock))
     counters.redelivered += redelivered
@@ -193,6 +219,23 @@ export class Partition implements TopicPartition {
   /** The first tile that waits to be admitted, and one past the last that may be. */
   get admissible(): readonly [first: number, end: number] {
     return this.delay?.within(this.state) ?? this.state.admissible
+  }
+
+  /** The log ends below what we have received of it: it is another one. */
+  private onLogWentBack(end: number): void {
+    const { fail, fork, offsets, settings } = this.environment
+    const { partition, ref, topic } = this
+    const { drainTimeoutMillis, groupId, whenLogWentBack } = settings
+    const error = new LogWentBack({ topic, partition, groupId, highest: this.state.received, end })
+    if (whenLogWentBack === "stop") {
+      fail(Cause.fail(error))
+      return
+    }
+    // claimed anew it is judged anew, and begins where the log does
+    this.lose(error.what)
+    if (ref === undefined) return
+    const giveBack = giveBackWithin(offsets.release(ref), `the claim on ${this}`, drainTimeoutMillis)
+    fork(Effect.andThen(this.gone, giveBack))
   }
 
   /** The log no longer holds what was to come next: retention overtook us. */
@@ -324,12 +367,9 @@ export class Partition implements TopicPartition {
   }
 
   /** What is to be committed, if that has changed; `done` says that Kafka has it. */
-  get toCommit(): { readonly offset: number; readonly epoch: number; readonly done: () => void } | undefined {
-    const { epoch } = this
-    const { watermark } = this.state
-    if (this.ref === undefined || this.phase === "waiting" || this.phase === "closed") return undefined
-    if (this.committed === watermark) return undefined
-    return { offset: watermark, epoch, done: () => void (this.committed = watermark) }
+  get toCommit(): DueCommit | undefined {
+    if (this.phase === "waiting" || this.phase === "closed") return undefined
+    return this.commits?.due(this.state.watermark)
   }
 
   // --- letting go

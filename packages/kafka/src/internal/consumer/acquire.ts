@@ -16,20 +16,27 @@ import {
   type StoreError
 } from "@tidemark/core"
 import { Effect } from "effect"
-import { LogWentBack, StoreLost } from "../../ConsumerErrors.ts"
 import type { TopicPartition } from "../../KafkaClient.ts"
 import type { KafkaError } from "../../KafkaErrors.ts"
 import {
-  type Decision,
-  decide,
+  type CommitHistory,
   epochOf,
   type Findings,
-  type PassedRange,
-  resumeAtCommit
+  landmarkOf,
+  type PassedRange
 } from "../../PositionRules.ts"
 import type { Counters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
-import { answered, nameOf, patiently } from "./patiently.ts"
+import { nameOf, notHad, patiently } from "./patiently.ts"
+import {
+  adoptEpoch,
+  type Begin,
+  commitFirst,
+  type Judged,
+  judge,
+  look,
+  type Positioned
+} from "./positioning.ts"
 
 /** What Kafka tells of a partition when it is assigned. */
 export interface Reading {
@@ -50,6 +57,8 @@ export interface Acquired {
   readonly epoch: number
   /** What our last commit was, where there is one in this epoch. */
   readonly committed: number | undefined
+  /** What is to be noted before the next one. */
+  readonly history: CommitHistory
 }
 
 /** Who has a partition that we wait for. */
@@ -59,9 +68,6 @@ export interface Holder {
   /** When its lease ends unless it is renewed, in milliseconds since the epoch, by the store's clock. */
   readonly until: number
 }
-
-/** More epochs than operators ever make: such a commit is not one of ours. */
-const mostEpochs = 1_000
 
 /** Reads the commits and the logs' bounds of partitions that were just assigned. */
 export const readKafka = (
@@ -93,7 +99,7 @@ export const readKafka = (
  */
 export const acquire = (
   environment: Environment,
-  partition: TopicPartition,
+  partition: Positioned,
   stream: string,
   reading: Reading,
   use: (acquired: Acquired) => void,
@@ -102,39 +108,58 @@ export const acquire = (
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const { offsets } = environment
+      let found = reading
+      /** Whether nobody can have committed since the commit was read, as far as the group goes. */
+      let isFresh = false
+      let seen: Findings["seen"]
+      /** Whether we have committed a newer epoch, which the store is to follow. */
+      let isTold = false
       for (let attempt = 0; ; attempt++) {
         const progress = yield* restore(
           patiently(environment, "progress", notHad(partition), offsets.progress(stream))
         )
-        const decision = yield* restore(judge(environment, partition, reading, progress))
         const wait = (holder: Holder) => {
           onHeld(holder)
           return restore(Patience.untilWorthAsking(offsets.awaitRelease(stream), attempt, holder.until))
         }
-        if (decision._tag === "AdoptEpoch") {
-          const holder = progress?.claims[0]
-          if (holder !== undefined) yield* wait(holder)
-          else yield* restore(adoptEpoch(environment, partition, stream, decision))
+        const reread = Effect.map(readKafka(environment, [partition]), ([again]) => again)
+        const judged: Judged = yield* restore(judge(environment, partition, { ...found, seen }, progress))
+        const holder = progress?.claims[0]
+        if (judged._tag === "Look") {
+          seen = yield* restore(look(environment, partition, judged.offset))
           continue
         }
-        const lostEpoch = decision.row === "store-empty" ? (epochOf(reading.commit?.metadata) ?? 0) : 0
+        if (judged._tag !== "Begin" && holder !== undefined) {
+          yield* wait(holder)
+          isFresh = false
+          continue
+        }
+        if (judged._tag === "Commit") {
+          // an owner before us may have done so since the commit was read
+          if (isFresh) {
+            if (yield* restore(commitFirst(environment, partition, judged))) isTold = true
+            else yield* restore(Patience.untilWorthAsking(Effect.never, attempt, Number.MAX_SAFE_INTEGER))
+          }
+          found = yield* restore(reread)
+          isFresh = true
+          continue
+        }
+        if (judged._tag === "AdoptEpoch") {
+          yield* restore(adoptEpoch(environment, partition, stream, judged, isTold))
+          continue
+        }
+        const lostEpoch = judged.row === "store-empty" ? (epochOf(found.commit?.metadata) ?? 0) : 0
         if (progress === undefined && lostEpoch > 0) {
           // else our next commit would look older than the one that is there, and be undone by the next owner
           environment.counters.storeEmpty++
-          const position = decision.claimFrom
-          yield* restore(
-            adoptEpoch(environment, partition, stream, {
-              _tag: "AdoptEpoch",
-              act: "rewind",
-              position,
-              epochs: lostEpoch
-            })
-          )
+          const position = judged.claimFrom
+          const act = { _tag: "AdoptEpoch", act: "rewind", position, epochs: lostEpoch } as const
+          yield* restore(adoptEpoch(environment, partition, stream, act, isTold))
           continue
         }
         const ref: OffsetClaimRef = { stream, claimId: ClaimId.make() }
         const claimed = yield* Effect.onError(
-          restore(claim(environment, partition, ref, reading, progress, decision)),
+          restore(claim(environment, partition, ref, found, progress, judged)),
           () => giveBack(environment, partition, ref)
         )
         if (claimed._tag === "Held") {
@@ -163,7 +188,7 @@ const claim = (
   ref: OffsetClaimRef,
   { commit }: Reading,
   progress: Protocol.Progress | undefined,
-  { claimFrom, passed, row }: Extract<Decision, { readonly _tag: "Begin" }>
+  { claimFrom, passed, row }: Begin
 ): Effect.Effect<Claimed, StoreError | InvalidInput | ClaimIdReused> =>
   Effect.gen(function* () {
     const { clock, counters, offsets, settings } = environment
@@ -203,7 +228,12 @@ const claim = (
       )
     }
     const committed = commit !== undefined && epochOf(commit.metadata) === epoch ? commit.offset : undefined
-    return { _tag: "Owned", acquired: { ref, token, deadline, position, completed, epoch, committed } }
+    const history: CommitHistory = {
+      replaces: commit !== undefined && epochOf(commit.metadata) === undefined ? commit.offset : undefined,
+      landmark: landmarkOf(begun)
+    }
+    const acquired = { ref, token, deadline, position, completed, epoch, committed, history }
+    return { _tag: "Owned", acquired }
   })
 
 /** Gives back what was claimed, and does not wait for a store without bound: what it does not take ends with its lease. */
@@ -229,85 +259,6 @@ const giveBack = (
   ref: OffsetClaimRef
 ): Effect.Effect<void> =>
   giveBackWithin(offsets.release(ref), `the claim on ${nameOf(partition)}`, settings.drainTimeoutMillis)
-
-const notHad = (partition: TopicPartition): string => `${nameOf(partition)} could not be had`
-
-type Settled = Extract<Decision, { readonly _tag: "Begin" | "AdoptEpoch" }>
-
-/** Decides, or fails where only a person can. */
-const judge = (
-  environment: Environment,
-  { partition, topic }: TopicPartition,
-  reading: Reading,
-  progress: Protocol.Progress | undefined
-): Effect.Effect<Settled, KafkaError | StoreLost | LogWentBack> => {
-  const { client, clock, initialPartitions, offsets, settings } = environment
-  const found: Findings = {
-    ...reading,
-    progress,
-    durable: offsets.durable,
-    start: partition < initialPartitions(topic) ? settings.start : "earliest"
-  }
-  const { groupId } = settings
-  const settle = (decision: Decision): Effect.Effect<Settled, StoreLost | LogWentBack> => {
-    switch (decision._tag) {
-      case "LogWentBack":
-        return Effect.fail(
-          new LogWentBack({ topic, partition, groupId, highest: decision.highest, end: decision.end })
-        )
-      case "StoreLost": {
-        if (settings.whenStoreLost === "resume")
-          return settle(resumeAtCommit(decision.committed, found.log.low))
-        const epoch = epochOf(found.commit?.metadata) ?? 0
-        return Effect.fail(new StoreLost({ topic, partition, groupId, committed: decision.committed, epoch }))
-      }
-      case "AdoptEpoch":
-        if (decision.epochs <= mostEpochs) return Effect.succeed(decision)
-        return Effect.fail(
-          new StoreLost({
-            topic,
-            partition,
-            groupId,
-            committed: decision.position,
-            epoch: (progress?.epoch ?? 0) + decision.epochs
-          })
-        )
-      default:
-        return Effect.succeed(decision)
-    }
-  }
-  const decision = decide(found)
-  if (decision._tag !== "LogWentBack") return settle(decision)
-  // The log may have grown since it was read, and its previous owner have completed what is new.
-  const giveUpAt = Patience.monotonicMillis(clock) + settings.leaseMillis
-  const again = Patience.retryUntil(
-    () => client.logBounds([{ topic, partition }]),
-    () => giveUpAt
-  )
-  return Effect.flatMap(again, ([log]) => settle(decide({ ...found, log })))
-}
-
-/** Does again the operator's acts that the store has lost, until its epoch is the commit's. */
-const adoptEpoch = (
-  environment: Environment,
-  partition: TopicPartition,
-  stream: string,
-  { act, epochs, position }: Extract<Decision, { readonly _tag: "AdoptEpoch" }>
-): Effect.Effect<void, StoreError | InvalidInput> =>
-  Effect.gen(function* () {
-    const { counters, offsets } = environment
-    const skip = Effect.flatMap(offsets.progress(stream), (progress) => {
-      const from = Math.min(progress?.watermark ?? position, position - 1)
-      return offsets.skip(stream, OffsetRanges.make(from, position))
-    })
-    const again = act === "rewind" ? offsets.rewind(stream, position) : skip
-    for (let count = 0; count < epochs; count++) yield* answered(environment, act, notHad(partition), again)
-    counters.adoptedEpochs++
-    yield* Effect.logWarning(
-      `tidemark: the store had lost an operator's act on ${nameOf(partition)}: ${act} to ${position} was done again, ` +
-        `as the group's commit says`
-    )
-  })
 
 const counterOf = {
   "lost-writes": "lostWrites",

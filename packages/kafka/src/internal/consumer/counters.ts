@@ -41,6 +41,10 @@ export interface Counters {
   lostToRetention: number
   /** Operators' acts that the store had lost, and that were done again. */
   adoptedEpochs: number
+  /** Resets of the group by another client that were followed. */
+  resets: number
+  /** Partitions whose log had become another one, and which began anew. */
+  logsBegunAnew: number
   /** Partitions for which a store that forgets began again at our commit. */
   storeEmpty: number
 }
@@ -66,5 +70,7 @@ export const makeCounters = (): Counters => ({
   passedByForeignCommit: 0,
   lostToRetention: 0,
   adoptedEpochs: 0,
+  resets: 0,
+  logsBegunAnew: 0,
   storeEmpty: 0
 })

@@ -57,6 +57,12 @@ export interface Environment {
   readonly resume: (partition: TopicPartition) => void
   /** The next batch begins here. */
   readonly seek: (partition: TopicPartition, offset: number) => void
+  /** Commits a position by itself. `false`: the group does not take it from us now. */
+  readonly commit: (
+    partition: TopicPartition,
+    offset: number,
+    epoch: number
+  ) => Effect.Effect<boolean, KafkaError>
   /** The partition has been let go, and may be had again. */
   readonly onLost: (partition: Partition) => void
 }

@@ -7,6 +7,9 @@ import type { Environment } from "./environment.ts"
 export const nameOf = ({ topic, partition }: TopicPartition): string =>
   `partition ${partition} of topic "${topic}"`
 
+/** What has come of it, where a partition is not had. */
+export const notHad = (partition: TopicPartition): string => `${nameOf(partition)} could not be had`
+
 /** A call that does not answer for a lease's time is given up, with an error that says what has come of it. */
 export const answered = <A, E, R>(
   { offsets, settings }: Environment,

@@ -46,6 +46,7 @@ export interface Settings {
   readonly owner: string
   readonly start: "earliest" | "latest"
   readonly whenStoreLost: "stop" | "resume"
+  readonly whenLogWentBack: "stop" | "reset"
   readonly bounds: Bounds
   readonly sessionTimeoutMillis: number
   readonly leaseMillis: number
@@ -100,6 +101,7 @@ const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, tru
   start: true,
   whenInFlight: true,
   whenStoreLost: true,
+  whenLogWentBack: true,
   bounds: true,
   sessionTimeout: true,
   lease: true,
@@ -243,6 +245,7 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
     owner: options.owner === undefined ? `${hostname()}:${process.pid}` : text("owner", options.owner),
     start: word("start", options.start, ["earliest", "latest"]),
     whenStoreLost: word("whenStoreLost", options.whenStoreLost, ["stop", "resume"]),
+    whenLogWentBack: word("whenLogWentBack", options.whenLogWentBack, ["stop", "reset"]),
     bounds: checkBounds(options.bounds ?? {}),
     sessionTimeoutMillis,
     leaseMillis,
