@@ -1,5 +1,6 @@
 /** What stops a consumer, besides its handler, its store and its brokers. */
-import { Schema } from "effect"
+import { Data, Schema } from "effect"
+import type { KafkaRecord } from "./KafkaClient.ts"
 
 const isoTime = (millis: number): string =>
   Math.abs(millis) <= 8.64e15 ? new Date(millis).toISOString() : `${millis} ms`
@@ -124,5 +125,27 @@ export class SetAsideFailed extends Schema.TaggedError<SetAsideFailed>()("SetAsi
       `(${this.failure}), and could not be set aside in ${this.target}: ${why}. The record is not done, and comes again ` +
       "when the consumer starts again"
     )
+  }
+}
+
+/**
+ * What a batch handler fails with when some of its records have taken effect: those are completed, the others are not.
+ *
+ * @example
+ * handleBatch: (orders) =>
+ *   Effect.flatMap(Effect.partition(orders, charge), ([failures, charged]) =>
+ *     failures.length === 0 ? Effect.void : Effect.fail(new PartlyDone({ done: charged, cause: failures[0] }))
+ *   )
+ */
+export class PartlyDone extends Data.TaggedError("PartlyDone")<{
+  /** Those of the batch's records that have taken effect. */
+  readonly done: ReadonlyArray<KafkaRecord>
+  /** Why the others have not. */
+  readonly cause: unknown
+}> {
+  override get message(): string {
+    const { cause, done } = this
+    const why = cause instanceof Error ? cause.message : String(cause)
+    return `${done.length} records of a batch are done and completed, the others are not: ${why}`
   }
 }

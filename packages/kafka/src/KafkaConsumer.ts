@@ -59,46 +59,26 @@ export interface RecordClaim {
  */
 export type WhenPoison = "stop" | "dead-letter" | "park"
 
-/** The options that don't depend on what a handler gets. `E`: what it can fail with. */
-export interface CommonOptions<E> {
+/** What a batch handler may know of the claim under which it runs. */
+export interface BatchClaim extends Omit<RecordClaim, "keyToken"> {
+  /** The fencing tokens of the claims on the records' ids, in their order; empty where there is no `identify`. */
+  readonly keyTokens: ReadonlyArray<number | undefined>
+}
+
+/** The options that don't depend on how records are handed over. */
+export interface BaseOptions {
   /** At least one. */
   readonly topics: ReadonlyArray<string>
   readonly groupId: string
-  /**
-   * When to try a record again whose handler has failed, at once and in its place: the records behind it in its order
-   * wait, and it goes on counting as one at work. A defect or an interruption is not tried again. When the partition is
-   * let go, so is the record, undone. Default: never.
-   *
-   * @example
-   * retry: Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))
-   */
-  readonly retry?: Schedule.Schedule<unknown, E> | undefined
-  /**
-   * Where a record waits that has failed in spite of `retry`: in a topic for each of these delays, one after the other,
-   * named `orders.retry.30s`, which the consumer reads too. The records behind it go on, so that **their order is given
-   * up**. Whole milliseconds, at most 31 days; default: none.
-   *
-   * @example
-   * retryTopics: ["30 seconds", "10 minutes"]
-   */
-  readonly retryTopics?: ReadonlyArray<Duration.Input> | undefined
-  /** For a record that fails although it was retried, or can't be decoded. */
-  readonly whenPoison?: WhenPoison | undefined
-  /** Where dead letters go, by the topic that they come from. Default: `<topic>.dead-letter`. */
-  readonly deadLetterTopic?: string | ((topic: string) => string) | undefined
-  /**
-   * Whether retry and dead-letter topics that don't exist are created at the start, each with as many partitions as the
-   * topic it is for; `true` by default. `false`: it fails with `UnknownTopic`.
-   */
-  readonly createTopics?: boolean | undefined
   /** Which records of a partition keep their order: those with the same `key` (default), all, or none. */
   readonly order?: Order
-  /** How many records are at work at once, over all partitions; 16 by default. */
+  /** How many records (or batches) are at work at once, over all partitions; 16 by default. */
   readonly concurrency?: number
   /**
    * How many records may have taken effect, or be taking it, that the store does not have as completed: as many run
    * again at most when this process is killed. At this bound nothing starts until the store has answered; one that is
-   * less than `concurrency` bounds that, too. Default: `concurrency` + 1,000.
+   * less than `concurrency` bounds that, too. Default: `concurrency` + 1,000, with batches `concurrency` x `maxBatchRecords`
+   * + 1,000.
    */
   readonly maxUnmarked?: number
   /** Names the cluster in the streams' names; needed only where one store serves equal groups on several clusters. */
@@ -137,6 +117,39 @@ export interface CommonOptions<E> {
   readonly retention?: Duration.Input
 }
 
+/** What becomes of a record whose handler fails. `E`: what it can fail with. */
+export interface CommonOptions<E> extends BaseOptions {
+  /**
+   * When to try a record again whose handler has failed, at once and in its place: the records behind it in its order
+   * wait, and it goes on counting as one at work. A defect or an interruption is not tried again. When the partition is
+   * let go, so is the record, undone. Default: never.
+   *
+   * @example
+   * retry: Schedule.exponential("100 millis").pipe(Schedule.upTo({ times: 5 }))
+   */
+  readonly retry?: Schedule.Schedule<unknown, E> | undefined
+  /**
+   * Where a record waits that has failed in spite of `retry`: in a topic for each of these delays, one after the other,
+   * named `orders.retry.30s`, which the consumer reads too. The records behind it go on, so that **their order is given
+   * up**. Whole milliseconds, at most 31 days; default: none.
+   *
+   * @example
+   * retryTopics: ["30 seconds", "10 minutes"]
+   */
+  readonly retryTopics?: ReadonlyArray<Duration.Input> | undefined
+  /** For a record that fails although it was retried, or can't be decoded. */
+  readonly whenPoison?: WhenPoison | undefined
+  /** Where dead letters go, by the topic that they come from. Default: `<topic>.dead-letter`. */
+  readonly deadLetterTopic?: string | ((topic: string) => string) | undefined
+  /**
+   * Whether retry and dead-letter topics that don't exist are created at the start, each with as many partitions as the
+   * topic it is for; `true` by default. `false`: it fails with `UnknownTopic`.
+   */
+  readonly createTopics?: boolean | undefined
+  readonly handleBatch?: undefined
+  readonly maxBatchRecords?: undefined
+}
+
 /** A consumer of records as they are: bytes. */
 export interface ConsumerOptions<E, R> extends CommonOptions<NoInfer<E>> {
   readonly decode?: undefined
@@ -164,8 +177,36 @@ export interface DecodingOptions<A, E, R, DR = never> extends CommonOptions<NoIn
   readonly identify?: ((value: A, record: KafkaRecord) => string | undefined) | undefined
 }
 
-/** Either. */
-export type AnyOptions<E, R> = ConsumerOptions<E, R> | DecodingOptions<unknown, E, R, R>
+/** A consumer of batches. */
+export interface BatchOptions<E, R> extends BaseOptions {
+  readonly handler?: undefined
+  readonly decode?: undefined
+  readonly retry?: undefined
+  readonly retryTopics?: undefined
+  readonly whenPoison?: undefined
+  readonly deadLetterTopic?: undefined
+  readonly createTopics?: undefined
+  readonly whenInFlight?: "wait"
+  /** As for records one by one. */
+  readonly identify?: ((record: KafkaRecord) => string | undefined) | undefined
+  /**
+   * Processes records that keep their order, in that order: those of one key (`order: "key"`, together with no others;
+   * those without a key may come together), or of one partition. With `order: "none"` they are any of one partition. As
+   * many come as are there, `maxBatchRecords` at most: it never waits for more. `concurrency` counts batches.
+   *
+   * Its success completes them all. Its failure stops the consumer with that failure, and none is completed, unless it
+   * fails with `PartlyDone`, which says which were done. It is interrupted when its partition is lost.
+   */
+  readonly handleBatch: (
+    records: ReadonlyArray<KafkaRecord>,
+    claim: BatchClaim
+  ) => Effect.Effect<unknown, E, R>
+  /** How many records a batch has at most; 500 by default. */
+  readonly maxBatchRecords?: number
+}
+
+/** Any of them. */
+export type AnyOptions<E, R> = ConsumerOptions<E, R> | DecodingOptions<unknown, E, R, R> | BatchOptions<E, R>
 
 /** Where one partition stands. */
 export interface PartitionStatus {
@@ -278,7 +319,9 @@ const phaseOf = (
 export function make<A, E, R, DR = never>(
   options: DecodingOptions<A, E, R, DR>
 ): Effect.Effect<KafkaConsumer<E, R | DR>, InvalidInput>
-export function make<E, R>(options: ConsumerOptions<E, R>): Effect.Effect<KafkaConsumer<E, R>, InvalidInput>
+export function make<E, R>(
+  options: ConsumerOptions<E, R> | BatchOptions<E, R>
+): Effect.Effect<KafkaConsumer<E, R>, InvalidInput>
 export function make<E, R>(options: AnyOptions<E, R>): Effect.Effect<KafkaConsumer<E, R>, InvalidInput> {
   return Effect.map(
     Effect.try({ try: () => readSettings<E, R>(options), catch: (error) => error as InvalidInput }),
@@ -363,7 +406,7 @@ export function run<A, E, R, DR = never>(
   R | DR | KafkaClient | OffsetStore | IdempotencyStore
 >
 export function run<E, R>(
-  options: ConsumerOptions<E, R>
+  options: ConsumerOptions<E, R> | BatchOptions<E, R>
 ): Effect.Effect<never, E | ConsumerFailure | InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore>
 export function run<E, R>(
   options: AnyOptions<E, R>
@@ -393,7 +436,7 @@ export function layer<A, E, R, DR = never>(
   options: DecodingOptions<A, E, R, DR>
 ): Layer.Layer<Handle, InvalidInput, R | DR | KafkaClient | OffsetStore | IdempotencyStore>
 export function layer<E, R>(
-  options: ConsumerOptions<E, R>
+  options: ConsumerOptions<E, R> | BatchOptions<E, R>
 ): Layer.Layer<Handle, InvalidInput, R | KafkaClient | OffsetStore | IdempotencyStore>
 export function layer<E, R>(
   options: AnyOptions<E, R>

@@ -186,8 +186,8 @@ describe("poison", () => {
       expect(more).toEqual([])
       expect(letter.key?.equals(key)).toBe(true)
       expect(letter.value?.equals(value)).toBe(true)
-      expect(String(letter.headers["tenant"])).toBe("blue")
-      expect([letter.headers["twice"]].flat().map(String)).toEqual(["a", "b"])
+      expect(String(letter.headers.tenant)).toBe("blue")
+      expect([letter.headers.twice].flat().map(String)).toEqual(["a", "b"])
       expect(headersOf(letter)).toMatchObject({
         "tidemark.id": "kafka/group/orders/0/1/1234",
         "tidemark.topic": "orders",

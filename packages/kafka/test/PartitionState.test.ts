@@ -239,12 +239,17 @@ class Run {
   readonly running = new Map<number, number>()
   readonly ended = new Set<number>()
   readonly open: Array<Finished> = []
+  readonly inBatches: boolean
+  readonly batches: Array<ReadonlyArray<number>> = []
+  /** Records at work in batches, by tile. */
+  readonly inBatch = new Map<number, number>()
   handled = 0
   completed = OffsetRanges.empty
   end = 0
   below = 0
 
-  constructor(order: Order, before: OffsetRanges.OffsetRanges, keys: number) {
+  constructor(order: Order, before: OffsetRanges.OffsetRanges, keys: number, inBatches: boolean) {
+    this.inBatches = inBatches
     this.order = order
     this.before = before
     this.keys = keys
@@ -301,6 +306,40 @@ class Run {
     }
   }
 
+  /** Batches are of one lane, in its order, and hold nothing else. */
+  takeBatch(most: number): void {
+    const tiles = this.state.takeBatch(most)
+    expect(tiles.length).toBeLessThanOrEqual(most)
+    if (tiles.length === 0) return
+    const offsets = tiles.map((tile) => this.state.recordAt(tile)?.offset ?? -1)
+    expect(new Set(offsets.map((offset) => this.laneOf(offset))).size).toBe(1)
+    const inside = new Set<number>()
+    for (const [index, offset] of offsets.entries()) {
+      expect(OffsetRanges.contains(this.before, offset)).toBe(false)
+      const previous = this.previous.get(offset)
+      if (previous !== undefined) expect(this.ended.has(previous) || inside.has(previous)).toBe(true)
+      inside.add(offset)
+      this.inBatch.set(tiles[index], offset)
+    }
+    this.batches.push(tiles)
+  }
+
+  /** Ends one batch: all of it, or only every `part`th of it. */
+  finishBatch(at: number, part: number): void {
+    const [tiles] = this.batches.splice(at % Math.max(1, this.batches.length), 1)
+    if (tiles === undefined) return
+    const done = new Set(tiles.filter((_, index) => index % part === 0))
+    for (const tile of tiles) {
+      const offset = this.inBatch.get(tile) as number
+      this.inBatch.delete(tile)
+      if (!done.has(tile)) continue
+      this.begun.push(offset)
+      this.ended.add(offset)
+    }
+    if (done.size === tiles.length) this.state.finishBatch(tiles)
+    else this.state.retry(this.state.abandonBatch(tiles, done)[0])
+  }
+
   finish(count: number, at: number): void {
     const running = [...this.running]
     for (let index = 0; index < Math.min(count, running.length); index++) {
@@ -329,9 +368,13 @@ class Run {
 
   step(step: Step): void {
     if (step.act === "receive") this.receive(step)
-    else if (step.act === "take") this.take(step.count)
-    else if (step.act === "finish") this.finish(step.count, step.at)
-    else if (step.act === "settle") this.settle()
+    else if (step.act === "take") {
+      if (this.inBatches) this.takeBatch(1 + (step.count % 20))
+      else this.take(step.count)
+    } else if (step.act === "finish") {
+      if (this.inBatches) this.finishBatch(step.at, 1 + (step.count % 3))
+      else this.finish(step.count, step.at)
+    } else if (step.act === "settle") this.settle()
     else this.answer(step.at)
     this.check()
   }
@@ -339,7 +382,7 @@ class Run {
   check(): void {
     const { state } = this
     expect(state.watermark).toBe(OffsetRanges.watermark(this.completed, 0))
-    expect(state.running).toBe(this.running.size)
+    expect(state.running).toBe(this.inBatches ? this.inBatch.size : this.running.size)
     const { end } = this
     const highest = Math.max(OffsetRanges.end(this.completed) ?? 0, OffsetRanges.end(this.before) ?? 0)
     let gaps = 0
@@ -356,8 +399,13 @@ class Run {
   drain(): void {
     while (this.state.inFlight > 0) {
       const { inFlight } = this.state
-      this.take(1_000)
-      this.finish(1_000, 3)
+      if (this.inBatches) {
+        this.takeBatch(1_000)
+        this.finishBatch(0, 1)
+      } else {
+        this.take(1_000)
+        this.finish(1_000, 3)
+      }
       expect(this.state.inFlight).toBeLessThan(inFlight)
     }
     this.settle()
@@ -369,11 +417,16 @@ class Run {
 describe("PartitionState, however records come, start and end", () => {
   const islands = fc.array(fc.integer({ min: 5, max: 400 }), { maxLength: 30 })
 
-  it.each(["key", "partition", "none"] as const)("order %s: once each, in order, watermark true", (order) => {
+  const orders = ["key", "partition", "none"] as const
+  const ways = orders.flatMap((order) => [
+    { order, inBatches: false, how: "one by one" },
+    { order, inBatches: true, how: "in batches" }
+  ])
+  it.each(ways)("order $order, $how: once each, in order, watermark true", ({ inBatches, order }) => {
     fc.assert(
       fc.property(steps, islands, fc.integer({ min: 1, max: 9 }), (acts, completedBefore, keys) => {
         const before = OffsetRanges.fromOffsets(completedBefore)
-        const run = new Run(order, before, keys)
+        const run = new Run(order, before, keys, inBatches)
         for (const step of acts) run.step(step)
         run.drain()
         const expected = run.records.filter((offset) => !OffsetRanges.contains(before, offset))

@@ -106,6 +106,10 @@ export class Ledger {
     else offsets.push(record.offset)
   }
 
+  noteAll(records: ReadonlyArray<KafkaRecord>): void {
+    for (const record of records) this.note(record)
+  }
+
   get twice(): ReadonlyArray<string> {
     return [...this.byRecord].filter(([, count]) => count > 1).map(([place]) => place)
   }
@@ -169,7 +173,7 @@ export const unhurried = {
 
 /** Starts a consumer on a client of its own; it is stopped with the Scope. */
 export const start = Effect.fnUntraced(function* <E>(
-  options: KafkaConsumer.ConsumerOptions<E, never>,
+  options: KafkaConsumer.ConsumerOptions<E, never> | KafkaConsumer.BatchOptions<E, never>,
   client?: KafkaClient["Service"]
 ): Effect.fn.Return<Running<E>, InvalidInput, Services | InProcessKafka.InProcessBroker | Scope.Scope> {
   return yield* begin(yield* KafkaConsumer.make(options), client)

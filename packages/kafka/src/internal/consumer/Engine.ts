@@ -24,6 +24,7 @@ import { metadata } from "../../PositionRules.ts"
 import { readKafka } from "./acquire.ts"
 import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
+import { perBatch, perRecord } from "./Handling.ts"
 import { Partition } from "./Partition.ts"
 import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
 import type { Pauses } from "./Pauses.ts"
@@ -119,7 +120,10 @@ export class Engine<E, R> {
     this.workers = new Workers({
       concurrency: settings.concurrency,
       maxUnmarked: settings.maxUnmarked,
-      handler: this.processing.handler,
+      handling:
+        settings.batches === undefined
+          ? perRecord(this.processing.handler)
+          : perBatch<E | ConsumerFailure, R>(settings.batches.handleBatch, settings.batches.maxRecords),
       context,
       dispatcher,
       onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)
@@ -199,7 +203,6 @@ export class Engine<E, R> {
       )
     }
     this.fail(cause)
-    partition?.abandon(tile)
   }
 
   private fail(cause: Cause.Cause<E | ConsumerFailure>): void {
@@ -441,7 +444,7 @@ export class Engine<E, R> {
     return {
       counters: { ...this.counters },
       partitions: [...this.partitions.values()].map((partition) => partition.status()),
-      running: this.workers.busy,
+      running: this.workers.running,
       unmarked: this.workers.unmarked
     }
   }

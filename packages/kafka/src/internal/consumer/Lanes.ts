@@ -7,13 +7,24 @@ import type { KafkaRecord } from "../../KafkaClient.ts"
 /** Which records of a partition keep their order: those with the same key, all, or none. */
 export type Order = "key" | "partition" | "none"
 
-/** The tiles that wait for a lane which is in use; almost always none, so made when there is one. */
-class Queue {
+/** Tiles in their order. Those of a lane are made when one waits for it, which is seldom. */
+export class Queue {
   private readonly tiles: Array<number>
   private at = 0
 
-  constructor(first: number) {
-    this.tiles = [first]
+  constructor(...tiles: Array<number>) {
+    this.tiles = tiles
+  }
+
+  /** -1 when there is none. */
+  get first(): number {
+    return this.at === this.tiles.length ? -1 : this.tiles[this.at]
+  }
+
+  /** These come before all others. */
+  putBack(tiles: ReadonlyArray<number>): void {
+    this.tiles.splice(0, this.at, ...tiles)
+    this.at = 0
   }
 
   push(tile: number): void {
@@ -46,7 +57,7 @@ export class Lanes {
   /** Whether the partition's one lane is in use. */
   private inUse = false
   /** Tiles that hold their lane and have not started. */
-  private ready: Array<number> = []
+  private readonly ready = new Queue()
 
   constructor(order: Order) {
     this.order = order
@@ -97,12 +108,30 @@ export class Lanes {
 
   /** The next tile that has its lane and waits to start; -1 when there is none. */
   takeReady(): number {
-    return this.ready.length === 0 ? -1 : (this.ready.shift() as number)
+    return this.ready.shift()
   }
 
   /** A tile that has its lane wants to start now. */
   makeReady(tile: number): void {
     this.ready.push(tile)
+  }
+
+  /** The tile that has this lane next; -1 when none waits. */
+  nextBehind(lane: string): number {
+    return this.byKey.get(lane)?.first ?? -1
+  }
+
+  /** It goes along with the tile that has the lane. */
+  takeBehind(lane: string): void {
+    this.byKey.get(lane)?.shift()
+  }
+
+  /** These went along, and wait again. */
+  putBehind(lane: string, tiles: ReadonlyArray<number>): void {
+    if (tiles.length === 0) return
+    const queue = this.byKey.get(lane)
+    if (queue === undefined || queue === null) this.byKey.set(lane, new Queue(...tiles))
+    else queue.putBack(tiles)
   }
 
   /** The tiles that wait for the lane of this record, as far as they have come up. */

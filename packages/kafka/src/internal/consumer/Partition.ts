@@ -14,7 +14,7 @@ import {
 import { Cause, Effect, Exit, type Fiber } from "effect"
 import { LogWentBack } from "../../ConsumerErrors.ts"
 import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
-import type { PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
+import type { BatchClaim, PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
 import { type Acquired, acquire, giveBackWithin, type Holder, type Reading } from "./acquire.ts"
 import { CommitState, type DueCommit } from "./CommitState.ts"
 import type { Environment } from "./environment.ts"
@@ -139,7 +139,7 @@ export class Partition implements Positioned {
       position,
       completed,
       settings.order,
-      keys === undefined ? undefined : (tile) => keys.gate(tile),
+      keys === undefined ? undefined : (tile, isItsTurn) => keys.gate(tile, isItsTurn),
       this.delay !== undefined
     )
     this.lease = {
@@ -257,6 +257,11 @@ export class Partition implements Positioned {
     return this.phase === "owned" && !this.held ? this.state.take() : -1
   }
 
+  /** Starts the next records that go together. */
+  takeBatch(most: number): ReadonlyArray<number> {
+    return this.phase === "owned" && !this.held ? this.state.takeBatch(most) : []
+  }
+
   /** The claim on the partition, as handlers see it. */
   get ownClaim(): RecordClaim {
     return this.recordClaim as RecordClaim
@@ -264,6 +269,13 @@ export class Partition implements Positioned {
 
   claimFor(tile: number): RecordClaim {
     return this.keys?.claimFor(tile) ?? this.ownClaim
+  }
+
+  claimForBatch(tiles: ReadonlyArray<number>): BatchClaim {
+    const { claimId, stream, token } = this.ownClaim
+    const { keys } = this
+    const keyTokens = keys === undefined ? [] : tiles.map((tile) => keys.claimFor(tile)?.keyToken)
+    return { stream, claimId, token, keyTokens }
   }
 
   /**
@@ -274,7 +286,17 @@ export class Partition implements Positioned {
     if (setAside) this.keys?.setAside(tile)
     else this.environment.counters.processed++
     this.state.finish(tile)
-    this.settling?.add(1)
+    this.afterFinish(1)
+  }
+
+  finishBatch(tiles: ReadonlyArray<number>): void {
+    this.environment.counters.processed += tiles.length
+    this.state.finishBatch(tiles)
+    this.afterFinish(tiles.length)
+  }
+
+  private afterFinish(records: number): void {
+    this.settling?.add(records)
     if (this.waiters.size > 0) this.tellWaiters()
     if (this.phase === "closed") return
     if (!this.active) this.environment.activate(this, false)
@@ -284,8 +306,24 @@ export class Partition implements Positioned {
   /** A handler has ended, and its record stays undone, with everything behind it in its lane. */
   abandon(tile: number): void {
     this.state.abandon(tile)
-    this.keys?.onUndone(tile)
+    this.onUndone([tile])
+  }
+
+  /** The handler of a batch has ended, and only some of its records are done. */
+  abandonBatch(tiles: ReadonlyArray<number>, done: ReadonlySet<number>): void {
+    const undone = this.state.abandonBatch(tiles, done)
+    this.environment.counters.processed += done.size
+    if (done.size > 0) this.afterFinish(done.size)
+    this.onUndone(undone)
+  }
+
+  /** They take their turn again, where they still may. */
+  private onUndone(tiles: ReadonlyArray<number>): void {
+    for (const tile of tiles) this.keys?.onUndone(tile)
     this.tellWaiters()
+    if (this.phase !== "owned" || tiles.length === 0) return
+    this.state.retry(tiles[0])
+    this.environment.activate(this, true)
   }
 
   // --- pauses

@@ -212,8 +212,8 @@ export class PartitionKeys {
 
   // --- at its turn
 
-  /** Whether the record may start. */
-  gate(tile: number): "run" | "skip" | "wait" {
+  /** Whether the record may start; where it may not and its turn has come, it gets ready. */
+  gate(tile: number, isItsTurn: boolean): "run" | "skip" | "wait" {
     const entry = this.entries.get(tile)
     if (entry === undefined) return "run"
     switch (entry.state) {
@@ -226,6 +226,7 @@ export class PartitionKeys {
         this.partition.settleSoon()
         return "skip"
       default:
+        if (!isItsTurn) return "wait"
         entry.waiting = true
         this.wait(entry)
         return "wait"
@@ -596,10 +597,6 @@ export class PartitionKeys {
     entry.heldUntil = undefined
     entry.grant = undefined
     this.letGo(entry)
-    if (this.closed) return
-    // it was interrupted since its id was lost, and takes its turn again
-    this.partition.state.retry(tile)
-    this.environment.activate(this.partition, true)
   }
 
   /**

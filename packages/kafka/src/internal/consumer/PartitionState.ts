@@ -11,15 +11,18 @@
 import { OffsetRanges } from "@tidemark/core"
 import type { KafkaRecord, RecordBatch } from "../../KafkaClient.ts"
 import { bytesOf } from "../recordBytes.ts"
-import { Lanes, type Order } from "./Lanes.ts"
+import { Lanes, type Order, Queue } from "./Lanes.ts"
 
 const queued = 0
 const started = 1
 const finished = 2
 const completed = 3
 
-/** Whether a record may run now. Asked when its turn comes; where records have no idempotency keys, always "run". */
-export type Gate = (tile: number) => "run" | "skip" | "wait"
+/**
+ * Whether a record may run now. Asked when its turn comes; where records have no idempotency keys, always "run". Asked
+ * before its turn, by a batch that could take it along, "wait" is no more than a no.
+ */
+export type Gate = (tile: number, isItsTurn: boolean) => "run" | "skip" | "wait"
 
 /** What became of a batch. */
 export interface Receipt {
@@ -57,7 +60,10 @@ export class PartitionState {
   /** Tiles received and not completed. */
   unfinished = 0
 
+  private readonly order: Order
   private readonly lanes: Lanes
+  /** Tiles that came up for batches and have no lane. */
+  private readonly loose = new Queue()
   private readonly gate: Gate | undefined
   /** Whether tiles wait to be admitted. */
   private readonly admitsLater: boolean
@@ -106,6 +112,7 @@ export class PartitionState {
     this.islands = completedBefore
     this.islandsEnd = OffsetRanges.end(completedBefore) ?? 0
     this.highest = Math.max(position, this.islandsEnd)
+    this.order = order
     this.lanes = new Lanes(order)
     this.gate = gate
     this.admitsLater = admitsLater || gate !== undefined
@@ -195,7 +202,7 @@ export class PartitionState {
   take(): number {
     const { lanes } = this
     for (let tile = lanes.takeReady(); tile !== -1; tile = lanes.takeReady()) {
-      if (this.mayRun(tile)) return this.start(tile)
+      if (this.isQueued(tile) && this.mayRun(tile)) return this.start(tile)
     }
     const mask = this.capacity - 1
     while (this.next < this.admitted) {
@@ -214,10 +221,81 @@ export class PartitionState {
     return -1
   }
 
+  /**
+   * Starts the next records that go together, and gives their tiles: those of one lane in their order, or some that
+   * have none; empty when there are none.
+   */
+  takeBatch(most: number): ReadonlyArray<number> {
+    if (this.order === "key") this.comeUp()
+    const first = this.takeFirst()
+    if (first === -1) return []
+    const lane = this.laneNames[first & (this.capacity - 1)]
+    const tiles = [first]
+    while (tiles.length < most) {
+      const tile = lane === undefined ? this.alongInOrder() : this.alongInLane(lane)
+      if (tile === -1) break
+      tiles.push(tile)
+    }
+    return tiles
+  }
+
+  /** All that are admitted get or queue for their lanes. */
+  private comeUp(): void {
+    const { lanes } = this
+    const mask = this.capacity - 1
+    for (; this.next < this.admitted; this.next++) {
+      const tile = this.next
+      if (this.states[tile & mask] !== queued) continue
+      const lane = lanes.laneOf(this.records[tile & mask] as KafkaRecord)
+      this.laneNames[tile & mask] = lane
+      if (lane === undefined) this.loose.push(tile)
+      else if (lanes.enter(tile, lane) === "entered") lanes.makeReady(tile)
+    }
+  }
+
+  private takeFirst(): number {
+    const tile = this.take()
+    return tile === -1 ? this.takeLoose() : tile
+  }
+
+  private takeLoose(): number {
+    for (let tile = this.loose.shift(); tile !== -1; tile = this.loose.shift())
+      if (this.isQueued(tile) && this.mayRun(tile)) return this.start(tile)
+    return -1
+  }
+
+  /** The next tile without a lane, or in the partition's only one. */
+  private alongInOrder(): number {
+    if (this.order === "key") return this.takeLoose()
+    for (; this.next < this.admitted; this.next++) {
+      const tile = this.next
+      if (!this.isQueued(tile) || this.recordAt(tile) === undefined) continue
+      const answer = this.gate?.(tile, this.order === "none") ?? "run"
+      if (answer === "wait" && this.order === "partition") return -1
+      if (answer === "skip") this.close(tile)
+      if (answer !== "run") continue
+      this.next++
+      return this.start(tile)
+    }
+    return -1
+  }
+
+  private alongInLane(lane: string): number {
+    const { lanes } = this
+    for (let tile = lanes.nextBehind(lane); tile !== -1; tile = lanes.nextBehind(lane)) {
+      const answer = this.gate?.(tile, false) ?? "run"
+      if (answer === "wait") return -1
+      lanes.takeBehind(lane)
+      if (answer === "run") return this.start(tile)
+      this.close(tile)
+    }
+    return -1
+  }
+
   /** The tile has its lane. Whether it runs now, or leaves the lane undone, or stays in it waiting. */
   private mayRun(tile: number): boolean {
     if (this.gate === undefined) return true
-    const answer = this.gate(tile)
+    const answer = this.gate(tile, true)
     if (answer === "skip") this.finish(tile)
     return answer === "run"
   }
@@ -231,13 +309,26 @@ export class PartitionState {
   /** The tile's handler has ended well, or need not run. */
   finish(tile: number): void {
     const slot = tile & (this.capacity - 1)
+    if (this.records[slot] === undefined) return
+    this.lanes.leave(this.laneNames[slot])
+    this.close(tile)
+  }
+
+  /** The handler of these, which were taken together, has ended well. */
+  finishBatch(tiles: ReadonlyArray<number>): void {
+    this.lanes.leave(this.laneNames[tiles[0] & (this.capacity - 1)])
+    for (let index = 0; index < tiles.length; index++) this.close(tiles[index])
+  }
+
+  /** The tile is finished, and its lane goes on in other hands. */
+  private close(tile: number): void {
+    const slot = tile & (this.capacity - 1)
     const record = this.records[slot]
     if (record === undefined) return
     if (this.states[slot] === started) {
       this.running--
       this.handled++
     }
-    this.lanes.leave(this.laneNames[slot])
     this.laneNames[slot] = undefined
     this.states[slot] = finished
     this.records[slot] = undefined
@@ -252,6 +343,25 @@ export class PartitionState {
     if (this.states[slot] !== started) return
     this.states[slot] = queued
     this.running--
+  }
+
+  /**
+   * The handler of these, which were taken together, has ended, and only some are done. Of the others the first has
+   * their lane, and the rest wait behind it; gives the others.
+   */
+  abandonBatch(tiles: ReadonlyArray<number>, done: ReadonlySet<number>): ReadonlyArray<number> {
+    const lane = this.laneNames[tiles[0] & (this.capacity - 1)]
+    const rest = tiles.filter((tile) => !done.has(tile))
+    for (const tile of rest) this.abandon(tile)
+    for (const tile of done) this.close(tile)
+    const [first, ...others] = rest
+    if (first === undefined) this.lanes.leave(lane)
+    else if (lane !== undefined) {
+      this.laneNames[first & (this.capacity - 1)] = lane
+      this.lanes.putBehind(lane, others)
+    } else if (this.order === "partition") this.next = Math.min(this.next, others[0] ?? this.next)
+    else this.loose.putBack(others)
+    return rest
   }
 
   /** A tile that waits in its lane asks for its turn again. */

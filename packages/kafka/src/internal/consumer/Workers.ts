@@ -1,5 +1,5 @@
 /**
- * The fibers that run handlers. Each takes one record after the other and runs its handler inline, so that a handler
+ * The fibers that run handlers. Each takes one record (or batch) after the other and runs its handler inline, so that a handler
  * that never waits costs no fiber and no turn of the event loop. A worker without a record parks; it is woken when
  * there is one again.
  *
@@ -8,10 +8,8 @@
  */
 import { interruptAtRest } from "@tidemark/core"
 import { Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "effect"
-import type { KafkaRecord } from "../../KafkaClient.ts"
+import type { Handling } from "./Handling.ts"
 import type { Partition } from "./Partition.ts"
-import type { Handler } from "./settings.ts"
-import { setAside, undone } from "./verdicts.ts"
 
 /** How many records start in one turn of the event loop, so that heartbeats and fetches get theirs. */
 const recordsPerTurn = 1_000
@@ -20,7 +18,10 @@ const recordsPerTurn = 1_000
 export interface Worker {
   /** The partition whose record it works on; `undefined` while it has none. */
   partition: Partition | undefined
+  /** The record's tile, or that of the first of a batch. */
   tile: number
+  /** How many records it works on. */
+  records: number
   fiber: Fiber.Fiber<unknown, unknown> | undefined
   /** Why it was interrupted by us: its record is no longer ours to process. */
   revoked: boolean
@@ -31,7 +32,7 @@ export interface WorkersOptions<E, R> {
   readonly concurrency: number
   /** How many records may at most be at work, or processed and not completed in the store. */
   readonly maxUnmarked: number
-  readonly handler: Handler<E, R>
+  readonly handling: Handling<E, R>
   readonly context: Context.Context<R>
   readonly dispatcher: Scheduler.SchedulerDispatcher
   /** A handler has failed, or was interrupted from within; without a partition: the worker itself has. */
@@ -45,6 +46,8 @@ export class Workers<E, R> {
   private readonly idle: Array<Worker> = []
   /** The partitions that may have a record to start, in turns. */
   private readonly active: Array<Partition> = []
+  /** Records at work. */
+  running = 0
   /** Records processed, and not completed in the store. */
   unmarked = 0
   private turn = 0
@@ -55,11 +58,6 @@ export class Workers<E, R> {
   constructor(options: WorkersOptions<E, R>) {
     this.options = options
     this.fork = Effect.runForkWith(options.context)
-  }
-
-  /** How many records are at work. */
-  get busy(): number {
-    return this.all.size - this.idle.length
   }
 
   /** The partition may have a record to start. `spread`: for another worker than the one that tells. */
@@ -83,13 +81,14 @@ export class Workers<E, R> {
   /** Interrupts the handlers at work on this partition, or on one of its tiles, as soon as they can be. */
   revoke(partition: Partition, tile?: number): void {
     for (const worker of [...this.all]) {
-      if (worker.partition !== partition || (tile !== undefined && worker.tile !== tile)) continue
+      if (worker.partition !== partition) continue
+      if (tile !== undefined && !this.options.handling.has(worker, tile)) continue
       if (worker.revoked) continue
       // in an uninterruptible region it is left alone, and if its record ends well, it goes on with another
-      const { fiber, tile: ofRecord } = worker
+      const { fiber, tile: first } = worker
       worker.revoked = true
       if (fiber !== undefined)
-        interruptAtRest(fiber, () => worker.partition === partition && worker.tile === ofRecord)
+        interruptAtRest(fiber, () => worker.partition === partition && worker.tile === first)
     }
   }
 
@@ -107,9 +106,9 @@ export class Workers<E, R> {
     if (records < 0 && this.active.length > 0) this.schedule()
   }
 
-  /** Whether one more record may be at work. */
-  private get hasRoom(): boolean {
-    return this.busy + this.unmarked < this.options.maxUnmarked
+  /** How many more records may be at work. */
+  private get room(): number {
+    return this.options.maxUnmarked - this.running - this.unmarked
   }
 
   private schedule(): void {
@@ -121,7 +120,7 @@ export class Workers<E, R> {
   private readonly spread = (): void => {
     this.scheduled = false
     this.budget = recordsPerTurn
-    while (this.active.length > 0 && this.budget > 0 && !this.stopped && this.hasRoom) {
+    while (this.active.length > 0 && this.budget > 0 && !this.stopped && this.room > 0) {
       const worker = this.idle.pop()
       if (worker !== undefined) worker.wake?.()
       else if (this.all.size < this.options.concurrency) this.startWorker()
@@ -129,24 +128,25 @@ export class Workers<E, R> {
     }
   }
 
-  /** Gives the worker its next record. */
+  /** Gives the worker its next work. */
   private takeFor(worker: Worker): boolean {
-    // it counts as busy itself
-    if (this.stopped || this.busy + this.unmarked > this.options.maxUnmarked) return false
+    const { room } = this
+    if (this.stopped || room <= 0) return false
     const { active } = this
     while (active.length > 0) {
-      if (this.budget === 0) {
+      if (this.budget <= 0) {
         this.schedule()
         return false
       }
       if (this.turn >= active.length) this.turn = 0
       const partition = active[this.turn]
-      const tile = partition.take()
-      if (tile !== -1) {
-        this.budget--
+      const taken = this.options.handling.take(worker, partition, room)
+      if (taken > 0) {
+        this.budget -= taken
+        this.running += taken
         this.turn++
         worker.partition = partition
-        worker.tile = tile
+        worker.records = taken
         return true
       }
       partition.active = false
@@ -157,10 +157,11 @@ export class Workers<E, R> {
   }
 
   private startWorker(): void {
-    const { handler } = this.options
+    const { handling } = this.options
     const worker: Worker = {
       partition: undefined,
       tile: -1,
+      records: 0,
       fiber: undefined,
       revoked: false,
       wake: undefined
@@ -168,16 +169,13 @@ export class Workers<E, R> {
     this.all.add(worker)
     const run = Effect.whileLoop({
       while: () => this.takeFor(worker),
-      body: () => {
-        const partition = worker.partition as Partition
-        return handler(partition.state.recordAt(worker.tile) as KafkaRecord, partition.claimFor(worker.tile))
-      },
+      body: () => handling.run(worker, worker.partition as Partition),
       step: (answer) => {
         const partition = worker.partition as Partition
         worker.partition = undefined
         worker.revoked = false
-        if (answer === undone) partition.abandon(worker.tile)
-        else partition.finish(worker.tile, answer === setAside)
+        this.running -= worker.records
+        handling.finish(worker, partition, answer)
       }
     })
     const park = Effect.callback<void>((resume) => {
@@ -208,11 +206,10 @@ export class Workers<E, R> {
       if (!onlyInterrupted) this.options.onFailure(cause, undefined, tile)
       return
     }
+    this.running -= worker.records
     if (!revoked) this.options.onFailure(cause, partition, tile)
-    else {
-      if (!onlyInterrupted) this.tellOfFailure(partition, cause)
-      partition.abandon(tile)
-    }
+    else if (!onlyInterrupted) this.tellOfFailure(partition, cause)
+    this.options.handling.abandon(worker, partition, cause)
     this.schedule()
   }
 

@@ -1,10 +1,10 @@
 /** A consumer's options, checked, with their defaults, in plain numbers. */
 import { hostname } from "node:os"
 import { Key } from "@tidemark/core"
-import { type Duration, type Effect, Schedule } from "effect"
+import { type Duration, Effect, Schedule } from "effect"
 import type { Decoder } from "../../Decoder.ts"
 import type { KafkaRecord } from "../../KafkaClient.ts"
-import type { AnyOptions, ConsumerOptions, RecordClaim, WhenPoison } from "../../KafkaConsumer.ts"
+import type { AnyOptions, BatchClaim, BatchOptions, RecordClaim, WhenPoison } from "../../KafkaConsumer.ts"
 import { letterId } from "../letters.ts"
 import {
   checkFunction,
@@ -59,10 +59,22 @@ export interface Settings {
 export type Handler<E, R> = (record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
 
 export interface SettingsAndHandler<E, R> extends Settings {
-  /** For records as they are; not used where there is a `decoding`. */
+  /** For records as they are; not used where there is a `decoding`, or `batches`. */
   readonly handler: Handler<E, R>
   readonly decoding: Decoding<E, R> | undefined
+  readonly batches: Batches<E, R> | undefined
   readonly retry: Schedule.Schedule<unknown, unknown> | undefined
+}
+
+export type BatchHandler<E, R> = (
+  records: ReadonlyArray<KafkaRecord>,
+  claim: BatchClaim
+) => Effect.Effect<unknown, E, R>
+
+/** What works on several records at a time. */
+export interface Batches<E, R> {
+  readonly handleBatch: BatchHandler<E, R>
+  readonly maxRecords: number
 }
 
 /** A decoder, and what works on what it gives. */
@@ -82,11 +94,13 @@ const defaultBounds: Bounds = {
 /** How many records may be processed and not completed, beside those at work, unless it is said. */
 const unmarkedBeside = 1_000
 
-const knownOptions: Readonly<Record<keyof ConsumerOptions<unknown, unknown>, true>> = {
+const knownOptions: Readonly<Record<keyof AnyOptions<unknown, unknown>, true>> = {
   topics: true,
   groupId: true,
   decode: true,
   handler: true,
+  handleBatch: true,
+  maxBatchRecords: true,
   identify: true,
   retry: true,
   retryTopics: true,
@@ -180,6 +194,35 @@ const readDecoding = <E, R>(options: AnyOptions<E, R>): Decoding<E, R> | undefin
   }
 }
 
+/** What `handleBatch` can't be combined with. */
+const forRecordsOnly = [
+  "handler",
+  "decode",
+  "retry",
+  "retryTopics",
+  "whenPoison",
+  "deadLetterTopic",
+  "createTopics"
+] as const satisfies ReadonlyArray<keyof BatchOptions<unknown, unknown>>
+
+const neverHandles = (): Effect.Effect<never> => Effect.die(new Error("records come in batches"))
+
+const readBatches = <E, R>(options: AnyOptions<E, R>): Batches<E, R> | undefined => {
+  const { handleBatch, maxBatchRecords } = options
+  if (handleBatch === undefined) {
+    if (maxBatchRecords !== undefined)
+      fail("maxBatchRecords", maxBatchRecords, "to be absent where there is no handleBatch")
+    return undefined
+  }
+  for (const name of forRecordsOnly)
+    if (options[name] !== undefined) fail(name, options[name], "to be absent where there is a handleBatch")
+  word("whenInFlight", options.whenInFlight, ["wait"])
+  return {
+    handleBatch: checkFunction("handleBatch", handleBatch as BatchHandler<E, R>),
+    maxRecords: count("maxBatchRecords", maxBatchRecords, 500, 100_000)
+  }
+}
+
 /** @throws InvalidInput naming the option, its value and what is allowed. */
 export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandler<E, R> => {
   checkKnown("option of KafkaConsumer", options, knownOptions)
@@ -218,6 +261,7 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
         timestampMillis: Date.UTC(9_999)
       })
   const concurrency = count("concurrency", options.concurrency, 16, 100_000)
+  const batches = readBatches(options)
   return {
     topics,
     sources,
@@ -229,7 +273,9 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
     createTopics: checkFlag("createTopics", options.createTopics, true),
     retry: checkSchedule(options.retry),
     decoding: readDecoding<E, R>(options),
-    handler: checkFunction("handler", options.handler as Handler<E, R>),
+    batches,
+    handler:
+      batches === undefined ? checkFunction("handler", options.handler as Handler<E, R>) : neverHandles,
     identify:
       options.identify === undefined || options.decode !== undefined
         ? undefined
@@ -239,7 +285,7 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
     maxUnmarked: count(
       "maxUnmarked",
       options.maxUnmarked,
-      concurrency + unmarkedBeside,
+      concurrency * (batches?.maxRecords ?? 1) + unmarkedBeside,
       Number.MAX_SAFE_INTEGER
     ),
     owner: options.owner === undefined ? `${hostname()}:${process.pid}` : text("owner", options.owner),

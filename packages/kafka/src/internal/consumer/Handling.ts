@@ -1,0 +1,81 @@
+/** The two ways to hand records to the user's code: one by one, or in batches of what keeps its order. */
+import type { Cause, Effect } from "effect"
+import { PartlyDone } from "../../ConsumerErrors.ts"
+import type { KafkaRecord } from "../../KafkaClient.ts"
+import type { Partition } from "./Partition.ts"
+import type { BatchHandler, Handler } from "./settings.ts"
+import { setAside, undone } from "./verdicts.ts"
+import type { Worker } from "./Workers.ts"
+
+/** What a worker takes at a time, and what becomes of it. */
+export interface Handling<E, R> {
+  /** Gives the worker its next work of this partition, at most so many records; tells how many, 0 for none. */
+  readonly take: (worker: Worker, partition: Partition, most: number) => number
+  /** Whether this record is among those that the worker works on. */
+  readonly has: (worker: Worker, tile: number) => boolean
+  readonly run: (worker: Worker, partition: Partition) => Effect.Effect<unknown, E, R>
+  /** The handler has ended well, or the processing has answered with a verdict in its place. */
+  readonly finish: (worker: Worker, partition: Partition, answer: unknown) => void
+  /** The handler has ended otherwise. */
+  readonly abandon: (worker: Worker, partition: Partition, cause: Cause.Cause<E>) => void
+}
+
+export const perRecord = <E, R>(handler: Handler<E, R>): Handling<E, R> => ({
+  take: (worker, partition) => {
+    const tile = partition.take()
+    if (tile === -1) return 0
+    worker.tile = tile
+    return 1
+  },
+  has: (worker, tile) => worker.tile === tile,
+  run: ({ tile }, partition) =>
+    handler(partition.state.recordAt(tile) as KafkaRecord, partition.claimFor(tile)),
+  finish: ({ tile }, partition, answer) => {
+    if (answer === undone) partition.abandon(tile)
+    else partition.finish(tile, answer === setAside)
+  },
+  abandon: ({ tile }, partition) => partition.abandon(tile)
+})
+
+export const perBatch = <E, R>(handler: BatchHandler<E, R>, maxRecords: number): Handling<E, R> => {
+  /** What a worker works on. */
+  const batches = new WeakMap<Worker, ReadonlyArray<number>>()
+  const tilesOf = (worker: Worker): ReadonlyArray<number> => batches.get(worker) ?? []
+  return {
+    take: (worker, partition, most) => {
+      const tiles = partition.takeBatch(Math.min(most, maxRecords))
+      if (tiles.length === 0) return 0
+      batches.set(worker, tiles)
+      worker.tile = tiles[0]
+      return tiles.length
+    },
+    has: (worker, tile) => tilesOf(worker).includes(tile),
+    run: (worker, partition) => {
+      const tiles = tilesOf(worker)
+      const records: Array<KafkaRecord> = new Array(tiles.length)
+      for (let index = 0; index < tiles.length; index++)
+        records[index] = partition.state.recordAt(tiles[index]) as KafkaRecord
+      return handler(records, partition.claimForBatch(tiles))
+    },
+    finish: (worker, partition) => partition.finishBatch(tilesOf(worker)),
+    abandon: (worker, partition, cause) => {
+      const tiles = tilesOf(worker)
+      partition.abandonBatch(tiles, doneOf(cause, partition, tiles))
+    }
+  }
+}
+
+/** The tiles of the records that a batch handler says it has done, although it has failed. */
+const doneOf = (
+  cause: Cause.Cause<unknown>,
+  { state }: Partition,
+  tiles: ReadonlyArray<number>
+): ReadonlySet<number> => {
+  const done = new Set<number>()
+  for (const reason of cause.reasons) {
+    if (reason._tag !== "Fail" || !(reason.error instanceof PartlyDone)) continue
+    const offsets = new Set(reason.error.done.map(({ offset }) => offset))
+    for (const tile of tiles) if (offsets.has(state.recordAt(tile)?.offset ?? -1)) done.add(tile)
+  }
+  return done
+}
