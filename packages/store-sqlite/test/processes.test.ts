@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
+import { statSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { text } from "node:stream/consumers"
@@ -144,6 +145,31 @@ describe("kill -9", () => {
 })
 
 describe("several processes on one file", () => {
+  it.live(
+    "keep its log short, though they write all the time and none of them sweeps",
+    () =>
+      Effect.gen(function* () {
+        const filename = join(yield* temporaryFolder, "filled.db")
+        yield* withTables(filename)
+        let longest = 0
+        yield* Effect.promise(async () => {
+          const children = [0, 1, 2].map(() => start("fills", filename, 50))
+          const ends = children.map((child) => once(child, "exit"))
+          await Promise.all(children.map(({ stdout }) => once(stdout as NodeJS.ReadableStream, "data")))
+          const looking = setInterval(() => {
+            longest = Math.max(longest, statSync(`${filename}-wal`, { throwIfNoEntry: false })?.size ?? 0)
+          }, 5)
+          for (const { stdin } of children) stdin?.end()
+          expect(await Promise.all(ends)).toEqual(children.map(() => [0, null]))
+          clearInterval(looking)
+        })
+        // they write some 200 MB; the log is begun anew from 16 MB on, and each may add to it before it sees that
+        expect(longest).toBeGreaterThan(1_000_000)
+        expect(longest).toBeLessThan(40_000_000)
+      }),
+    60_000
+  )
+
   it.live(
     "charge each order once",
     () =>

@@ -110,6 +110,18 @@ export class Connection {
     if (found !== this.expectedVersion) throw new OtherVersion(found, this.expectedVersion)
   }
 
+  /** Whether nobody writes at this moment. */
+  isLockFree(): boolean {
+    try {
+      this.begin.run()
+      this.rollback.run()
+      return true
+    } catch (cause) {
+      if (isBusy(cause)) return false
+      throw cause
+    }
+  }
+
   /** Writes what was put off until the end of the transaction: from now on the tables tell all. */
   flush(): void {
     for (const part of this.parts) part.flush()

@@ -4,6 +4,7 @@ import { Clock, Effect, Exit, type Scope } from "effect"
 import type { Connection } from "./Connection.ts"
 import { closed, EndedTransaction, isOfOne, isOfTheStore, storeError, storeName } from "./failures.ts"
 import { Keys } from "./Keys.ts"
+import { Log } from "./Log.ts"
 import { Streams } from "./Streams.ts"
 import { Watch } from "./Watch.ts"
 
@@ -24,31 +25,38 @@ export class Store {
   readonly streams: Streams
   readonly keys: Keys
   readonly watch: Watch
+  readonly log: Log
   private readonly ask: (write: Write) => Effect.Effect<unknown, unknown>
 
   private constructor(
     connection: Connection,
     watch: Watch,
+    log: Log,
     ask: (write: Write) => Effect.Effect<unknown, unknown>
   ) {
     this.connection = connection
     this.streams = new Streams(connection)
     this.keys = new Keys(connection)
     this.watch = watch
+    this.log = log
     this.ask = ask
   }
 
   static make(connection: Connection): Effect.Effect<Store, StoreError, Scope.Scope> {
     return Effect.gen(function* () {
       const watch = yield* Watch.make(connection.db)
+      const log = yield* Log.make(connection)
       const ask = yield* Coalescing.make<Write, unknown, unknown>({
         maxItems: itemsPerCommit,
         sizeOf: ({ items }) => items,
         after: "turn",
-        run: (writes) => commitTogether(connection, writes)
+        run: (writes) => {
+          log.note(writes.reduce((sum, { items }) => sum + items, 0))
+          return log.whenShort(commitTogether(connection, writes))
+        }
       })
       // its statements are made, which finds tables that are not as they should be
-      return yield* orNot("open", () => new Store(connection, watch, ask))
+      return yield* orNot("open", () => new Store(connection, watch, log, ask))
     })
   }
 
@@ -73,6 +81,7 @@ export class Store {
 
   /** In a transaction of its own. */
   writeAlone<A>(verb: string, act: (now: number) => A): Effect.Effect<A, StoreError> {
+    this.log.note(1)
     return this.alone(verb, (now) => this.connection.write(() => act(now)))
   }
 

@@ -18,9 +18,6 @@ export interface OpenOptions {
 
 const inMemory = ":memory:"
 
-/** Once the log has been copied into the database, it is cut back to this size. */
-export const logLimitBytes = 16 * 1024 * 1024
-
 /** A connection, ready to be used; closed with the Scope. */
 export const open = (options: OpenOptions): Effect.Effect<Connection, StoreError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -58,7 +55,7 @@ const prepare = (connection: Connection, options: OpenOptions): void => {
       `${options.filename} can't have a write-ahead log (its journal mode is ${mode}); use a file on a local disk`
     )
   }
-  db.exec(`PRAGMA synchronous = ${options.synchronous}; PRAGMA journal_size_limit = ${logLimitBytes}`)
+  db.exec(`PRAGMA synchronous = ${options.synchronous}`)
   // macOS leaves what is "synchronised" in the drive's cache unless it is told otherwise; elsewhere this does nothing
   db.exec("PRAGMA fullfsync = ON")
   if (options.maxBytes !== undefined) {

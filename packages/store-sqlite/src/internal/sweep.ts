@@ -2,10 +2,8 @@
  * Removes what nobody will ask for again: keys that need not be remembered any longer, claims that ended long ago. In
  * slices of some milliseconds, between which others get their turn; by one of the processes that share the file.
  */
-import { statSync } from "node:fs"
 import { Lock, type StoreError } from "@tidemark/core"
 import { Effect } from "effect"
-import { logLimitBytes } from "./open.ts"
 import type { Store } from "./Store.ts"
 import { type ClaimPlace, firstPlace } from "./Streams.ts"
 
@@ -30,6 +28,7 @@ const sweepKeys = (store: Store, count: number): Effect.Effect<void, StoreError>
     store.alone("sweep", (now) => {
       const from = performance.now()
       let left = count
+      store.log.note(count)
       const more = store.connection.writeRelaxed(() => store.keys.sweep(now, () => left-- === 0))
       return { more, next: adapted(count, performance.now() - from) }
     }),
@@ -47,18 +46,6 @@ const sweepClaims = (store: Store, from: ClaimPlace): Effect.Effect<void, StoreE
     if (next !== undefined) yield* sweepClaims(store, next)
   })
 
-/** Where readers kept the log from being begun anew, it has grown: copies it into the database and cuts it back. */
-const cutLog = (store: Store): Effect.Effect<void, StoreError> =>
-  Effect.suspend(() => {
-    const { db } = store.connection
-    const file = db.location()
-    const log = file === null ? undefined : statSync(`${file}-wal`, { throwIfNoEntry: false })
-    if (log === undefined || log.size <= logLimitBytes) return Effect.void
-    return store.alone("checkpoint", () => {
-      db.exec("PRAGMA wal_checkpoint(TRUNCATE)")
-    })
-  })
-
 /** Once: all that is due, unless another process is at it. */
 export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
   Effect.gen(function* () {
@@ -73,7 +60,7 @@ export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
         ClaimIdReused: Effect.die
       })
     }
-    yield* cutLog(store)
+    yield* store.log.checkpoint
   })
 
 const tellOf = (why: string): Effect.Effect<void> =>

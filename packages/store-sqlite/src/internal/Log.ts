@@ -1,0 +1,162 @@
+/**
+ * The write-ahead log: what is committed is written to it, and has to be copied into the database (a checkpoint) before
+ * the log can be begun anew. SQLite would do that within whichever commit makes the log long, at the expense of its
+ * caller. Here it is done after the callers have their answers, and SQLite's own way is only the last resort.
+ *
+ * Copying alone does not bound the log: where several processes write all the time, one has always added to it before it
+ * is begun anew. So a process that finds it too long writes nothing until it is, unless that takes too long in its turn:
+ * somebody may be reading from it.
+ */
+import { statSync } from "node:fs"
+import type { StatementSync } from "node:sqlite"
+import type { StoreError } from "@tidemark/core"
+import { Effect, Latch, type Scope } from "effect"
+import type { Connection } from "./Connection.ts"
+import { storeError } from "./failures.ts"
+
+/** A log of this size is begun anew, however many processes write to it. */
+const limitBytes = 16 * 1024 * 1024
+
+/** A page in the log has a header. */
+const frameBytes = 24
+
+/** About so many pages are committed by this process from one checkpoint to the next. */
+const pagesPerCheckpoint = 1_000
+
+/** What each commit writes besides its items. */
+const pagesPerCommit = 8
+
+/** How often it is tried to begin it anew while others read from it, and how long while others write to it. */
+const mostReadTries = 30
+const pauseMillis = 1
+const patienceMillis = 2_000
+
+/** Where somebody reads from it for long, so many times longer before it is tried again. */
+const growth = 1.5
+
+export class Log {
+  private readonly connection: Connection
+  /** `undefined`: a database in memory, which has no log. */
+  private readonly file: string | undefined
+  private readonly pageBytes: number
+  private readonly limitPages: number
+  private readonly passive: StatementSync
+  private readonly truncate: StatementSync
+  private readonly due = Latch.makeUnsafe(false)
+  private readonly writable = Latch.makeUnsafe(true)
+  /** How many pages this process has committed since its last checkpoint, about. */
+  private committed = 0
+  /** From how many pages on the log is too long. */
+  private bound: number
+
+  private constructor(connection: Connection) {
+    const { db } = connection
+    const location = db.location()
+    const { page_size: pageBytes } = db.prepare("PRAGMA page_size").get() as { page_size: number }
+    this.connection = connection
+    this.file = location === null || location === "" ? undefined : `${location}-wal`
+    this.pageBytes = pageBytes
+    this.limitPages = Math.floor(limitBytes / pageBytes)
+    this.bound = this.limitPages
+    this.passive = db.prepare("PRAGMA wal_checkpoint(PASSIVE)")
+    this.truncate = db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.exec(`PRAGMA wal_autocheckpoint = ${this.limitPages}; PRAGMA journal_size_limit = ${limitBytes}`)
+  }
+
+  /** Keeps the log short until the Scope closes. */
+  static make(connection: Connection): Effect.Effect<Log, never, Scope.Scope> {
+    return Effect.gen(function* () {
+      const log = new Log(connection)
+      if (log.file !== undefined) yield* Effect.forkScoped(Effect.forever(log.shortenedWhenDue))
+      return log
+    })
+  }
+
+  /** So many items are committed: each may change a page of its own. */
+  note(items: number): void {
+    this.committed += pagesPerCommit + items
+    if (this.committed >= pagesPerCheckpoint) this.due.openUnsafe()
+  }
+
+  /** Does `write` when the log is not too long for it. */
+  whenShort<A>(write: Effect.Effect<A>): Effect.Effect<A> {
+    return this.writable.isOpen() ? write : Effect.andThen(this.writable.await, write)
+  }
+
+  /** Copies what is committed into the database; begins the log anew where it is too long and nobody is at it now. */
+  get checkpoint(): Effect.Effect<void, StoreError> {
+    return this.attempt(() => {
+      if (this.copy() > this.limitPages || this.isLarger(this.limitPages)) this.beginAnew()
+    })
+  }
+
+  /** @returns how long the log is, in pages; -1 where another process is copying it. */
+  private copy(): number {
+    this.committed = 0
+    return (this.passive.get() as { log: number }).log
+  }
+
+  /** @returns how long the log is, as above: 0, unless others read from it or write to it. */
+  private beginAnew(): number {
+    return (this.truncate.get() as { log: number }).log
+  }
+
+  /** Whether its file is larger; that keeps its size when it is begun anew, and is cut to the limit when it is written to. */
+  private isLarger(pages: number): boolean {
+    const log = this.file === undefined ? undefined : statSync(this.file, { throwIfNoEntry: false })
+    return log !== undefined && log.size > pages * (this.pageBytes + frameBytes)
+  }
+
+  private attempt<const A>(act: () => A): Effect.Effect<A, StoreError> {
+    return Effect.mapError(this.connection.attempt(act), (cause) => storeError("checkpoint", cause))
+  }
+
+  private get shortenedWhenDue(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      yield* this.due.await
+      this.due.closeUnsafe()
+      // those who wait for an answer get it first
+      yield* Effect.yieldNow
+      const pages = yield* this.attempt(() => this.copy())
+      if (pages > this.bound || (pages < 0 && this.isLarger(this.bound))) yield* this.shortened
+    }).pipe(
+      Effect.catch((error) =>
+        Effect.logWarning(`tidemark: the write-ahead log could not be shortened: ${error.message}`)
+      )
+    )
+  }
+
+  /** Begins the log anew while this process writes nothing, so that the others come to their end. */
+  private get shortened(): Effect.Effect<void, StoreError> {
+    return Effect.gen({ self: this }, function* () {
+      this.writable.closeUnsafe()
+      const deadline = performance.now() + patienceMillis
+      // nobody writes, and it can't be begun anew: somebody reads from it
+      for (let readTries = 0; performance.now() < deadline; ) {
+        const [isFree, pages] = yield* this.attempt(() => [this.connection.isLockFree(), this.beginAnew()])
+        if (pages >= 0 && pages <= this.limitPages) {
+          this.bound = this.limitPages
+          return
+        }
+        if (isFree && pages > 0) readTries += 1
+        if (readTries === mostReadTries) {
+          this.bound = Math.ceil(pages * growth)
+          return
+        }
+        yield* pause
+      }
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          this.writable.openUnsafe()
+        })
+      )
+    )
+  }
+}
+
+/** In real time, whatever clock judges leases: other processes are waited for. */
+const pause = Effect.callback<void>((resume) => {
+  const timer = setTimeout(() => resume(Effect.void), pauseMillis)
+  return Effect.sync(() => clearTimeout(timer))
+})
