@@ -1,4 +1,5 @@
 export * from "./ConsumerErrors.ts"
+export * as DeadLetters from "./DeadLetters.ts"
 export * as Decoder from "./Decoder.ts"
 export * as InProcessKafka from "./InProcessKafka.ts"
 export * from "./KafkaClient.ts"

@@ -22,6 +22,7 @@ const attemptsHeader = name("attempts")
 const errorTagHeader = name("error-tag")
 const errorMessageHeader = name("error-message")
 const notBeforeHeader = name("not-before")
+const redrivenHeader = name("redriven")
 
 /** The longest error message in a header, in characters; a record's headers count against its greatest size. */
 const mostCharacters = 1_000
@@ -124,6 +125,10 @@ export const notBeforeOf = (record: KafkaRecord, groupId: string): number => {
   return wholeNumber(String(value)) ?? 0
 }
 
+/** A letter's id, from the stream that it comes from. */
+export const idIn = (stream: string, offset: number, timestampMillis: number): string =>
+  `${stream}/${offset}/${timestampMillis}`
+
 /** @throws InvalidInput where that is longer than an id may be. */
 export const letterId = (
   groupId: string,
@@ -132,7 +137,7 @@ export const letterId = (
 ): string => {
   const place = { group: groupId, topic, partition }
   const stream = Key.kafkaStream(cluster === undefined ? place : { ...place, cluster })
-  const id = `${stream}/${offset}/${timestampMillis}`
+  const id = idIn(stream, offset, timestampMillis)
   if (Buffer.byteLength(id) > 1_024)
     throw new InvalidInput({
       field: "group, topic and cluster",
@@ -219,14 +224,38 @@ export const idOf = ({ headers, topic }: KafkaRecord): string | undefined => {
   return of === encoded || of.startsWith(`${encoded}.retry.`) ? id : undefined
 }
 
-/** A dead letter on its way back: as it was, with its id, to the partition that it came from. */
+/** What is sent back of a letter. */
+export interface Content {
+  readonly key: Buffer | undefined
+  readonly value: Buffer | undefined
+  readonly headers: Readonly<Record<string, HeaderValue>>
+}
+
+/** A dead letter on its way back: as it was, with its id. Without a partition its key decides. */
 export const toOriginal = (
-  { headers, key, value }: Pick<ProducerRecord, "key" | "value" | "headers">,
-  { id, partition, topic }: Pick<Letter, "id" | "partition" | "topic">
+  { headers, id, key, value }: Content & Pick<Letter, "id">,
+  topic: string,
+  partition: number | undefined
 ): ProducerRecord => ({
   topic,
-  partition,
+  ...(partition === undefined ? {} : { partition }),
   ...(key === undefined ? {} : { key }),
-  value,
+  value: value ?? null,
   headers: { ...headers, [idHeader]: id }
 })
+
+/** Notes in the dead-letter topic that a letter was sent back; in one transaction with that. */
+export const toNote = (topic: string, partition: number, id: string): ProducerRecord => ({
+  topic,
+  partition,
+  key: id,
+  // no tombstone: where the topic is compacted, that would be forgotten
+  value: "",
+  headers: { [redrivenHeader]: id }
+})
+
+/** The id of the letter that was sent back; `undefined` where the record is no note of that. */
+export const readNote = ({ headers }: KafkaRecord): string | undefined => {
+  const value = headers[redrivenHeader]
+  return value === undefined ? undefined : String(value)
+}
