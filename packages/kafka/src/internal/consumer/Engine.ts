@@ -21,6 +21,7 @@ import type {
 import type { ConsumerStatus } from "../../KafkaConsumer.ts"
 import type { KafkaError } from "../../KafkaErrors.ts"
 import { metadata } from "../../PositionRules.ts"
+import { spansFor } from "../tracing.ts"
 import { readKafka } from "./acquire.ts"
 import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
@@ -117,13 +118,17 @@ export class Engine<E, R> {
     const { identify, prepare } = this.processing
     this.ring = identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
     const fail = (cause: Cause.Cause<E | ConsumerFailure>): void => this.fail(cause)
+    const spans = spansFor(context, settings.groupId)
     this.workers = new Workers({
       concurrency: settings.concurrency,
       maxUnmarked: settings.maxUnmarked,
       handling:
         settings.batches === undefined
-          ? perRecord(this.processing.handler)
-          : perBatch<E | ConsumerFailure, R>(settings.batches.handleBatch, settings.batches.maxRecords),
+          ? perRecord(spans.record(this.processing.handler))
+          : perBatch<E | ConsumerFailure, R>(
+              spans.batch(settings.batches.handleBatch),
+              settings.batches.maxRecords
+            ),
       context,
       dispatcher,
       onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)

@@ -1,0 +1,54 @@
+import { expect } from "@effect/vitest"
+import { Effect, Layer, Option, Tracer } from "effect"
+import { KafkaClient } from "../src/KafkaClient.ts"
+import * as TraceContext from "../src/TraceContext.ts"
+import { clockTests, settled, start, unhurried } from "./consumerHarness.ts"
+
+const test = clockTests({ topics: { orders: 1 } })
+
+const sender = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" }
+
+/** Consumes a record that was sent within a span, and one that was not; gives the spans that handlers ran in. */
+const consume = Effect.gen(function* () {
+  const client = yield* KafkaClient
+  const headers = { ...TraceContext.format({ ...sender, sampled: true, state: [] }) }
+  yield* client.produce([
+    { topic: "orders", value: "in a span", headers },
+    { topic: "orders", value: "in none" }
+  ])
+  const seen: Array<Option.Option<Tracer.AnySpan>> = []
+  yield* start({
+    ...unhurried,
+    handler: () => Effect.map(Effect.serviceOption(Tracer.ParentSpan), (span) => void seen.push(span))
+  })
+  yield* settled("both are handled", () => seen.length === 2)
+  return seen
+})
+
+test("a handler's span is a child of the sender's, where a tracer is installed", () =>
+  Effect.gen(function* () {
+    const tracer = Layer.succeed(
+      Tracer.Tracer,
+      Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+    )
+    const [first, second] = (yield* Effect.provide(consume, tracer)).map(
+      Option.getOrThrow
+    ) as Array<Tracer.Span>
+    expect(first).toMatchObject({ name: "process orders", kind: "consumer", traceId: sender.traceId })
+    expect(Option.getOrThrow(first!.parent)).toMatchObject({ ...sender, sampled: true })
+    expect(Object.fromEntries(first!.attributes)).toEqual({
+      "messaging.system": "kafka",
+      "messaging.operation.type": "process",
+      "messaging.destination.name": "orders",
+      "messaging.destination.partition.id": "0",
+      "messaging.kafka.offset": 0,
+      "messaging.consumer.group.name": "group"
+    })
+    expect(second!.parent).toEqual(Option.none())
+    expect(second!.traceId).not.toBe(sender.traceId)
+  }))
+
+test("without a tracer there are no spans", () =>
+  Effect.gen(function* () {
+    expect(yield* consume).toEqual([Option.none(), Option.none()])
+  }))
