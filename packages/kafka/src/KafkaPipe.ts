@@ -13,7 +13,6 @@ import type { LogWentBack } from "./ConsumerErrors.ts"
 import { type Counters, makeCounters } from "./internal/pipe/counters.ts"
 import { Pipe } from "./internal/pipe/Pipe.ts"
 import { readSettings } from "./internal/pipe/settings.ts"
-import { isTraced } from "./internal/tracing.ts"
 import { KafkaClient, type KafkaRecord, type ProducerRecord } from "./KafkaClient.ts"
 import type { KafkaError } from "./KafkaErrors.ts"
 
@@ -123,11 +122,7 @@ export const make = <E, R>(options: PipeOptions<E, R>): Effect.Effect<KafkaPipe<
         status: Effect.sync(() => latest?.status() ?? notStarted()),
         run: Effect.scoped(
           Effect.gen(function* () {
-            latest = new Pipe<E, R>(settings, {
-              client: yield* KafkaClient,
-              context: yield* Effect.context<R>(),
-              traced: yield* isTraced
-            })
+            latest = new Pipe<E, R>(settings, yield* KafkaClient, yield* Effect.context<R>())
             return yield* latest.run
           })
         )

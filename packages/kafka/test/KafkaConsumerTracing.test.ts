@@ -25,12 +25,13 @@ const consume = Effect.gen(function* () {
   return seen
 })
 
+const tracer = Layer.succeed(
+  Tracer.Tracer,
+  Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+)
+
 test("a handler's span is a child of the sender's, where a tracer is installed", () =>
   Effect.gen(function* () {
-    const tracer = Layer.succeed(
-      Tracer.Tracer,
-      Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
-    )
     const [first, second] = (yield* Effect.provide(consume, tracer)).map(
       Option.getOrThrow
     ) as Array<Tracer.Span>
@@ -47,6 +48,25 @@ test("a handler's span is a child of the sender's, where a tracer is installed",
     expect(second!.parent).toEqual(Option.none())
     expect(second!.traceId).not.toBe(sender.traceId)
   }))
+
+test("a batch's span is linked to the senders' spans", () =>
+  Effect.gen(function* () {
+    const client = yield* KafkaClient
+    const headers = { ...TraceContext.format({ ...sender, sampled: true, state: [] }) }
+    const value = "in a span"
+    yield* client.produce([
+      { topic: "orders", value, headers },
+      { topic: "orders", value: "in none" }
+    ])
+    const seen: Array<Tracer.AnySpan> = []
+    const handleBatch = () => Effect.map(Effect.orDie(Effect.currentSpan), (span) => void seen.push(span))
+    yield* start({ ...unhurried, order: "partition", handleBatch })
+    yield* settled("both are handled", () => seen.length === 1)
+    const [span] = seen as Array<Tracer.Span>
+    expect(span!.links).toMatchObject([{ span: sender }])
+    expect(span!.attributes.get("messaging.batch.message_count")).toBe(2)
+    expect(span!.parent).toEqual(Option.none())
+  }).pipe(Effect.provide(tracer)))
 
 test("without a tracer there are no spans", () =>
   Effect.gen(function* () {

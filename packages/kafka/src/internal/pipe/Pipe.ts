@@ -2,6 +2,7 @@
 import { Cause, type Context, Deferred, Effect, Exit, Fiber, type Scope } from "effect"
 import type { Assignment, GroupMember, KafkaClient, MemberEnd, TopicPartition } from "../../KafkaClient.ts"
 import type { PipeFailure, PipeStatus } from "../../KafkaPipe.ts"
+import { isTraced } from "../tracing.ts"
 import { type Counters, makeCounters } from "./counters.ts"
 import { type PipeEnvironment, PipePartition } from "./PipePartition.ts"
 import type { SettingsAndTransform } from "./settings.ts"
@@ -20,12 +21,6 @@ interface Running<E, R> {
   readonly fiber: Fiber.Fiber<void, E | PipeFailure>
 }
 
-export interface PipeServices<R> {
-  readonly client: KafkaClient["Service"]
-  readonly context: Context.Context<R>
-  readonly traced: boolean
-}
-
 export class Pipe<E, R> {
   readonly counters: Counters = makeCounters()
   private readonly settings: SettingsAndTransform<E, R>
@@ -41,7 +36,11 @@ export class Pipe<E, R> {
   private heartbeat = Deferred.makeUnsafe<void>()
   private stopping = false
 
-  constructor(settings: SettingsAndTransform<E, R>, { client, context, traced }: PipeServices<R>) {
+  constructor(
+    settings: SettingsAndTransform<E, R>,
+    client: KafkaClient["Service"],
+    context: Context.Context<R>
+  ) {
     this.settings = settings
     this.client = client
     this.fork = Effect.runForkWith(context)
@@ -49,7 +48,7 @@ export class Pipe<E, R> {
       settings,
       client,
       counters: this.counters,
-      transformation: makeTransformation(settings, traced),
+      transformation: makeTransformation(settings, isTraced(context)),
       wasThere: ({ partition, topic }) => partition < (this.initialCounts.get(topic) ?? 0),
       pause: (partition) => this.member?.pause([partition]),
       resume: (partition) => this.member?.resume([partition]),
