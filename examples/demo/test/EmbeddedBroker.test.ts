@@ -3,8 +3,9 @@ import { once } from "node:events"
 import { connect } from "node:net"
 import { fileURLToPath } from "node:url"
 import { Kafka, logLevel } from "kafkajs"
-import { describe, expect, test } from "vitest"
+import { expect, test } from "vitest"
 import { embeddedPartitions, embeddedSockets, startEmbeddedBroker } from "../src/EmbeddedBroker.ts"
+import { describeWhereEmbedded } from "./runDemo.ts"
 import { expectTakeOver } from "./takeOver.ts"
 
 const accepts = (address: string): Promise<boolean> => {
@@ -18,7 +19,7 @@ const accepts = (address: string): Promise<boolean> => {
 const started = await startEmbeddedBroker()
 
 /** A machine without a build of the library runs the demo without the broker, and has nothing to test here. */
-describe.skipIf("unavailable" in started)("the embedded broker", () => {
+await describeWhereEmbedded(started)("the embedded broker", () => {
   const broker = () => {
     if ("unavailable" in started) throw new Error(started.unavailable)
     return started

@@ -1,8 +1,9 @@
 import { fork } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
+import { describeWhere } from "@tidemark/test-servers/vitest"
 import { Redis } from "ioredis"
-import { describe, expect, test } from "vitest"
+import { expect, test } from "vitest"
 import { startRedisServer } from "../src/stores/RedisServer.ts"
 
 const path = process.env.PATH ?? ""
@@ -26,7 +27,11 @@ test("there is none on a path without one", async () => {
   expect(await startRedisServer("")).toBeUndefined()
 })
 
-describe.skipIf(found === undefined)("a Redis of the demo's own", () => {
+await describeWhere(
+  found !== undefined,
+  "redis-server",
+  "neither it nor valkey-server on the path"
+)("a Redis of the demo's own", () => {
   test("answers until it is stopped", async () => {
     const server = await startRedisServer(path)
     const url = server?.url ?? ""

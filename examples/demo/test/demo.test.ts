@@ -8,12 +8,11 @@ import { describeWithKafka, describeWithOwnRedis, describeWithRedis } from "@tid
 import { Redis } from "ioredis"
 import { afterAll, describe, type ExpectStatic, expect, it } from "vitest"
 import { startEmbeddedBroker } from "../src/EmbeddedBroker.ts"
-import { expectShown, few, run, timeout } from "./runDemo.ts"
+import { describeWhereEmbedded, expectShown, few, run, timeout } from "./runDemo.ts"
 
 /** A machine without a build of the library has no embedded broker, and runs the demo without. */
 const broker = await startEmbeddedBroker()
 if ("stop" in broker) await broker.stop()
-const withBroker = it.skipIf("unavailable" in broker)
 
 const folders: Array<string> = []
 afterAll(() => {
@@ -46,6 +45,24 @@ const isAlive = (pid: number): boolean => {
   }
 }
 
+/** Ends the demo in its midst, with two consumers at work; answers what it had started. */
+const endedBy = async (signal: "SIGINT" | "SIGKILL", expect: ExpectStatic) => {
+  const { env, left } = temporary()
+  let started: ReadonlyArray<number> = []
+  const onLine = (line: string, demo: ChildProcess) => {
+    if (!line.includes("a second consumer joins")) return
+    // the consumer's process is started in the same turn, or the next
+    setImmediate(() => {
+      started = descendants(demo.pid as number)
+      demo.kill(signal)
+    })
+  }
+  const ended = await run(few, { env, onLine })
+  expect(started.length, "a broker and a consumer at least").toBeGreaterThanOrEqual(2)
+  await expect.poll(() => started.filter(isAlive), { timeout: 20_000 }).toEqual([])
+  return { ...ended, left }
+}
+
 describe.concurrent("the demo", async () => {
   it("shows the main job in one process, on the stand-in", { timeout }, async () => {
     const { stderr, store, tidemark } = await expectShown(["--in-process", ...few])
@@ -54,45 +71,25 @@ describe.concurrent("the demo", async () => {
     expect(store).toContain("memory")
   })
 
-  withBroker(
-    "shows it as a stranger calls it: on its own broker, SQLite and kill -9",
-    { timeout },
-    async () => {
+  await describeWhereEmbedded(broker)("on a broker of its own", () => {
+    it("shows it as a stranger calls it: on its own broker, SQLite and kill -9", { timeout }, async () => {
       const { env, left } = temporary()
       const { stderr, store } = await expectShown(few, { env })
       expect(stderr).toContain("an embedded broker")
       expect(stderr).toContain("kill -9")
       expect(store).toContain("SQLite")
       expect(left(), "its files are removed").toEqual([])
-    }
-  )
+    })
 
-  /** Ends the demo in its midst, with two consumers at work; answers what it had started. */
-  const endedBy = async (signal: "SIGINT" | "SIGKILL", expect: ExpectStatic) => {
-    const { env, left } = temporary()
-    let started: ReadonlyArray<number> = []
-    const onLine = (line: string, demo: ChildProcess) => {
-      if (!line.includes("a second consumer joins")) return
-      // the consumer's process is started in the same turn, or the next
-      setImmediate(() => {
-        started = descendants(demo.pid as number)
-        demo.kill(signal)
-      })
-    }
-    const ended = await run(few, { env, onLine })
-    expect(started.length, "a broker and a consumer at least").toBeGreaterThanOrEqual(2)
-    await expect.poll(() => started.filter(isAlive), { timeout: 20_000 }).toEqual([])
-    return { ...ended, left }
-  }
+    it("leaves nothing behind when it is stopped by Ctrl-C", { timeout }, async ({ expect }) => {
+      const { code, left, stdout } = await endedBy("SIGINT", expect)
+      expect([code, stdout, left()]).toEqual([130, "", []])
+    })
 
-  withBroker("leaves nothing behind when it is stopped by Ctrl-C", { timeout }, async ({ expect }) => {
-    const { code, left, stdout } = await endedBy("SIGINT", expect)
-    expect([code, stdout, left()]).toEqual([130, "", []])
-  })
-
-  withBroker("leaves no process behind when it is killed", { timeout }, async ({ expect }) => {
-    const { code } = await endedBy("SIGKILL", expect)
-    expect(code).toBeNull()
+    it("leaves no process behind when it is killed", { timeout }, async ({ expect }) => {
+      const { code } = await endedBy("SIGKILL", expect)
+      expect(code).toBeNull()
+    })
   })
 
   let onKafka: ReadonlyArray<string> = []

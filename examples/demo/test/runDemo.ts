@@ -1,12 +1,20 @@
 import { type ChildProcess, spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { describeWhere } from "@tidemark/test-servers/vitest"
 import { expect } from "vitest"
+import type { startEmbeddedBroker } from "../src/EmbeddedBroker.ts"
 
 /** Enough for a busy machine; a run takes about a minute, most of it spent waiting for joins and for sessions to end. */
 export const timeout = 300_000
 
 /** A load that is done soon. */
 export const few = ["--orders", "400", "--seed", "7"]
+
+/** A `describe` for tests on an embedded broker, of which this is one: not every machine has a build of its library. */
+export const describeWhereEmbedded = (broker: Awaited<ReturnType<typeof startEmbeddedBroker>>) =>
+  "unavailable" in broker
+    ? describeWhere(false, "embedded-broker", broker.unavailable)
+    : describeWhere(true, "embedded-broker", "")
 
 interface Ended {
   readonly code: number | null

@@ -1,13 +1,13 @@
 import { createConnection, type Socket } from "node:net"
 import { expect } from "@effect/vitest"
-import { describeWithKafka } from "@tidemark/test-servers/vitest"
+import { describeWithOwnKafka } from "@tidemark/test-servers/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import * as KafkaJs from "../src/KafkaJs.ts"
 import { enter, memberOptions, Probe, uniqueName, until } from "./kafkaClientSuite.ts"
 import { outageSuite } from "./outageSuite.ts"
 
-await describeWithKafka("KafkaJs through outages", () => {
+await describeWithOwnKafka("KafkaJs through outages", () => {
   const test = outageSuite({ name: "KafkaJs", layer: KafkaJs.layer, layerConfig: KafkaJs.layerConfig })
 
   test("a member whose connections are cut for good leaves its partitions to others after its session", (server) =>

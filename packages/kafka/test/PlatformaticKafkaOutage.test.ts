@@ -1,8 +1,8 @@
-import { describeWithKafka } from "@tidemark/test-servers/vitest"
+import { describeWithOwnKafka } from "@tidemark/test-servers/vitest"
 import * as PlatformaticKafka from "../src/PlatformaticKafka.ts"
 import { outageSuite } from "./outageSuite.ts"
 
-await describeWithKafka("PlatformaticKafka through outages", () => {
+await describeWithOwnKafka("PlatformaticKafka through outages", () => {
   const { layer, layerConfig } = PlatformaticKafka
   outageSuite({ name: "PlatformaticKafka", layer, layerConfig })
 })

@@ -1,8 +1,8 @@
 /** What a driver does while its broker dies and comes back. The broker is one of our own: nobody else may suffer. */
 import { expect, it } from "@effect/vitest"
-import { type OwnKafkaServer, ServerUnavailable, startOwnKafka } from "@tidemark/test-servers"
+import { type OwnKafkaServer, startOwnKafka } from "@tidemark/test-servers"
 import { Effect, Logger, type Scope } from "effect"
-import { afterAll, beforeAll, type TestContext } from "vitest"
+import { afterAll, beforeAll } from "vitest"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import type { TestedDriver } from "./brokerSuite.ts"
 import { enter, range, startAll, uniqueName, until } from "./kafkaClientSuite.ts"
@@ -12,31 +12,17 @@ type Test = (
   effect: (server: OwnKafkaServer) => Effect.Effect<void, unknown, Scope.Scope>
 ) => void
 
-/** Within a `describe`. Answers how to test more with the same broker. */
+/** Within a `describeWithOwnKafka`. Answers how to test more with the same broker. */
 export const outageSuite = (driver: TestedDriver): Test => {
-  let own: OwnKafkaServer | undefined
-  let unavailable = ""
+  let own: OwnKafkaServer
 
   beforeAll(async () => {
-    try {
-      own = await startOwnKafka()
-    } catch (error) {
-      if (!(error instanceof ServerUnavailable)) throw error
-      unavailable = error.message
-    }
+    own = await startOwnKafka()
   }, 60_000)
   afterAll(() => own?.stop())
 
-  /** Runs with a broker of our own; without one (a given cluster, no Java, no Docker) the test says it did not run. */
   const test: Test = (title, effect) =>
-    it.live(
-      title,
-      (context: TestContext) => {
-        if (own === undefined) return Effect.sync(() => context.skip(`NOT RUN: ${unavailable}`))
-        return Effect.provide(effect(own), Logger.layer([]))
-      },
-      120_000
-    )
+    it.live(title, () => Effect.provide(effect(own), Logger.layer([])), 120_000)
 
   test("a member sits out its broker's death, tells of it, and joins again by itself", (server) =>
     Effect.gen(function* () {

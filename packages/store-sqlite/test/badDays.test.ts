@@ -5,7 +5,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { IdempotencyStore, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
 import { Context, Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { canMount, mountMemory, temporaryFolder } from "./files.ts"
+import { describeWhereMounting, mountMemory, temporaryFolder } from "./files.ts"
 
 const terms = (claimId: string) => ({ claimId, owner: claimId, leaseMillis: 60_000 })
 
@@ -109,7 +109,7 @@ describe("a full file", () => {
   )
 })
 
-describe.skipIf(!canMount)("a full disk", () => {
+await describeWhereMounting("a full disk", () => {
   it.live.each(["full", "normal"] as const)("%s: the same", (synchronous) =>
     Effect.gen(function* () {
       const folder = join(yield* temporaryFolder, "disk")

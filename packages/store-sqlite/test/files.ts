@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { describeWhere } from "@tidemark/test-servers/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { expect } from "vitest"
 import type { Connection } from "../src/internal/Connection.ts"
@@ -13,8 +14,24 @@ export const temporaryFolder = Effect.acquireRelease(
   (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 )
 
-/** Whether a file system can be mounted here: that takes Linux, and root. */
-export const canMount = process.platform === "linux" && process.getuid?.() === 0
+/** Whether a file system can be mounted here: root in a container often may not. */
+const canMount = (): boolean => {
+  if (process.platform !== "linux" || process.getuid?.() !== 0) return false
+  const folder = mkdtempSync(join(tmpdir(), "tidemark-sqlite-"))
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "tmpfs", folder], { stdio: "ignore" })
+    execFileSync("umount", [folder])
+    return true
+  } catch {
+    return false
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+/** A `describe` for tests that mount a file system. */
+export const describeWhereMounting = (title: string, body: () => void): Promise<void> =>
+  describeWhere(canMount(), "mounting", "takes Linux, and root that may mount")(title, body)
 
 /** A file system in memory, of a size, at a folder that is there; until the Scope closes. */
 export const mountMemory = (folder: string, size: string) =>

@@ -1,6 +1,7 @@
 import { once } from "node:events"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
+import { text } from "node:stream/consumers"
 import { findOwnKafka, type KafkaServer, startKafka } from "./Kafka.ts"
 import { findOwnRedis, findRedisPrograms, type RedisServer, startRedis, startValkey } from "./Redis.ts"
 import { startRedisCluster } from "./RedisCluster.ts"
@@ -62,7 +63,7 @@ export type ServerAnswer<Kind extends ServerKind> =
 export interface SharedServers {
   /** Where test files, which run in other processes, ask. */
   readonly url: string
-  /** Ends what was started; answers which kinds were asked for and not to be had: `KAFKA (why, why)`. */
+  /** Ends what was started; answers what was asked for and not to be had: `KAFKA (why, why)`. */
   readonly stop: () => Promise<ReadonlyArray<string>>
 }
 
@@ -78,7 +79,13 @@ const answer = async (started: Promise<StartedServer>): Promise<ServerAnswer<Ser
 /** Opens the door; a server starts when the first test file asks for it, and only then. */
 export const openSharedServers = async (): Promise<SharedServers> => {
   const started = new Map<ServerKind, Promise<StartedServer>>()
+  const told = new Set<string>()
   const door = createServer(async (request, response) => {
+    if (request.method === "POST") {
+      told.add(await text(request))
+      response.end()
+      return
+    }
     const kind = request.url?.slice(1) as ServerKind
     const server = started.get(kind) ?? starts[kind]()
     started.set(kind, server)
@@ -91,12 +98,12 @@ export const openSharedServers = async (): Promise<SharedServers> => {
     stop: async () => {
       door.close()
       door.closeAllConnections()
-      const notRun: Array<string> = []
+      const notRun = new Set(told)
       for (const result of await Promise.allSettled(started.values())) {
         if (result.status === "fulfilled") await result.value.stop()
-        else if (result.reason instanceof ServerUnavailable) notRun.push(result.reason.message)
+        else if (result.reason instanceof ServerUnavailable) notRun.add(result.reason.message)
       }
-      return notRun
+      return [...notRun]
     }
   }
 }
@@ -108,4 +115,9 @@ export const askForServer = async <Kind extends ServerKind>(
 ): Promise<ServerAnswer<Kind>> => {
   const response = await fetch(`${url}/${kind}`)
   return (await response.json()) as ServerAnswer<Kind>
+}
+
+/** Tells at the door of what a test file needs and the machine has not: `MOUNTING (takes Linux and root)`. */
+export const tellNotRun = async (url: string, message: string): Promise<void> => {
+  await fetch(url, { method: "POST", body: message })
 }

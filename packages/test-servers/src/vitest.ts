@@ -1,12 +1,18 @@
 import { describe, inject } from "vitest"
 import type {} from "./globalSetup.ts"
-import { askForServer, type ServerDescriptions, type ServerKind } from "./SharedServers.ts"
+import { askForServer, type ServerDescriptions, type ServerKind, tellNotRun } from "./SharedServers.ts"
 
 const isRequired = (name: string): boolean =>
   (process.env.TIDEMARK_REQUIRE ?? "")
     .toLowerCase()
     .split(/[\s,]+/)
     .includes(name)
+
+/** Registers tests that can't run here as skipped; where what they need is required, fails with why. */
+const describeNotRun = (name: string, why: string, title: string, body: () => void): void => {
+  if (isRequired(name)) throw new Error(`TIDEMARK_REQUIRE names ${name}, which cannot be had here: ${why}`)
+  describe.skip(`${title} (NOT RUN: ${name.toUpperCase()})`, body)
+}
 
 interface Need<Kind extends ServerKind> {
   readonly kind: Kind
@@ -26,12 +32,36 @@ const describeWith = async <Kind extends ServerKind>(
     describe(title, () => body(answer.server))
   } else if (answer.type === "failed") {
     throw new Error(answer.message)
-  } else if (isRequired(name)) {
-    throw new Error(`TIDEMARK_REQUIRE names ${name}, which cannot be had here: ${answer.message}`)
   } else {
-    describe.skip(`${title} (NOT RUN: ${name.toUpperCase()})`, () => body(missing))
+    describeNotRun(name, answer.message, title, () => body(missing))
   }
 }
+
+/**
+ * A `describe` for tests that need of the machine what is no server of the run: a right, a program, a build of a
+ * library. Where it is not there, the tests are skipped and the run says NOT RUN; with `what` in `TIDEMARK_REQUIRE` the
+ * file fails.
+ *
+ * @param isThere - whether the machine has it.
+ * @param what - one word for it, which the run says in capitals.
+ * @param why - why it is not there, or what it takes, for people.
+ *
+ * @example
+ * await describeWhere(isRoot, "mounting", "takes Linux and root")("a full disk", () => {
+ *   test("is Full", () => { ... })
+ * })
+ */
+export const describeWhere =
+  (isThere: boolean, what: string, why: string) =>
+  async (title: string, body: () => void): Promise<void> => {
+    if (isThere) {
+      describe(title, body)
+      return
+    }
+    const line = `${what.toUpperCase()} (${why})`
+    await tellNotRun(inject("sharedServers"), line)
+    describeNotRun(what, line, title, body)
+  }
 
 /**
  * A `describe` whose tests run against the Kafka of this test run, which is started at the first call. Where there

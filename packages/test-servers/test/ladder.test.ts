@@ -20,7 +20,8 @@ import { findRedisProgram } from "../src/internal/redisProgram.ts"
 const lines = {
   kafka: "KAFKA (no Java 17, no Docker engine, KAFKA_BROKERS not set)",
   redis: "REDIS (no redis-server, no Docker engine, REDIS_URL not set)",
-  "redis-cluster": "REDIS-CLUSTER (no redis-server)"
+  "redis-cluster": "REDIS-CLUSTER (no redis-server)",
+  wings: "WINGS (none on this machine)"
 }
 
 let folder: string
@@ -106,20 +107,23 @@ describe("a test run without servers", () => {
 
   test("skips what needs them, never counts it as passed, and says NOT RUN", async () => {
     const { succeeded, output } = await run()
-    expect(output).toContain("3 skipped")
+    expect(output).toContain("5 skipped")
     expect(output).not.toContain("passed")
     const notRun = readFileSync(join(folder, "not-run"), "utf8").trimEnd().split("\n")
-    expect(notRun).toHaveLength(3)
+    expect(notRun).toHaveLength(4)
     expect(new Set(notRun)).toEqual(new Set(Object.values(lines)))
     for (const line of notRun) expect(output).toContain(`NOT RUN: ${line}`)
     expect(succeeded).toBe(true)
   })
 
-  test.for(["kafka", "redis", "redis-cluster"] as const)("fails where it is required: %s", async (kind) => {
-    vi.stubEnv("TIDEMARK_REQUIRE", `sqlite,${kind}`)
-    const { succeeded, output } = await run()
-    expect(output).toContain(`TIDEMARK_REQUIRE names ${kind}, which cannot be had here: ${lines[kind]}`)
-    expect(output).toContain("2 skipped")
-    expect(succeeded).toBe(false)
-  })
+  test.for(["kafka", "redis", "redis-cluster", "wings"] as const)(
+    "fails where it is required: %s",
+    async (kind) => {
+      vi.stubEnv("TIDEMARK_REQUIRE", `sqlite,${kind}`)
+      const { succeeded, output } = await run()
+      expect(output).toContain(`TIDEMARK_REQUIRE names ${kind}, which cannot be had here: ${lines[kind]}`)
+      expect(output).toContain(`${kind === "wings" ? 3 : 4} skipped`)
+      expect(succeeded).toBe(false)
+    }
+  )
 })
