@@ -54,6 +54,8 @@ export const StoreErrorReason = Schema.Literals([
   "Corrupt",
   /** Its data has the format of another version of tidemark. Nothing was written. */
   "WrongVersion",
+  /** What it was opened as is not there any more: its file was moved, removed or replaced. Nothing was written. */
+  "Replaced",
   /** Its settings or its own version forbid to trust it: what to change is told. Nothing was written. */
   "Misconfigured",
   /** It refuses us: password, rights. Nothing was written. */

@@ -134,7 +134,7 @@ const storedAnswer = (streams: Streams, command: Command, now: number): unknown 
     case "sweep":
       for (let from: ClaimPlace | undefined = firstPlace; from !== undefined; ) {
         const { old, next } = streams.oldClaims(from, now, 2)
-        streams.removeClaims(old, now)
+        for (const claim of old) streams.removeClaim(claim, now)
         from = next
       }
       return undefined

@@ -8,7 +8,8 @@ import type { StatementSync } from "node:sqlite"
 import { Patience } from "@tidemark/core"
 import { Clock, Effect, Random } from "effect"
 import type { Database } from "./Database.ts"
-import { isBusy, OtherVersion } from "./failures.ts"
+import { isBusy, isSqliteFailure, OtherVersion, Replaced } from "./failures.ts"
+import type { Place } from "./Place.ts"
 
 const shortestPauseMillis = 0.5
 const longestPauseMillis = 20
@@ -21,6 +22,13 @@ export interface Part {
   readonly ended: (committed: boolean) => void
 }
 
+/** What has to be so at the beginning of each transaction. */
+export interface Expected {
+  readonly version: number
+  /** `undefined`: a database in memory. */
+  readonly place: Place | undefined
+}
+
 export class Connection {
   readonly db: Database
   private readonly lockTimeoutMillis: number
@@ -30,7 +38,7 @@ export class Connection {
   private readonly commit: StatementSync
   private readonly rollback: StatementSync
   private readonly version: StatementSync
-  private expectedVersion: number | undefined
+  private expected: Expected | undefined
   private readonly parts: Array<Part> = []
 
   constructor(
@@ -49,10 +57,11 @@ export class Connection {
 
   /**
    * From now on each transaction begins with a look at the version of the tables: a newer program may have changed them
-   * while this one has the file open, and must not find them written to by one that does not know them.
+   * while this one has the file open, and must not find them written to by one that does not know them. And, now and
+   * then, with a look at the place of the file.
    */
-  expect(version: number): void {
-    this.expectedVersion = version
+  expect(expected: Expected): void {
+    this.expected = expected
   }
 
   /** Lets something take part in every transaction. */
@@ -88,7 +97,7 @@ export class Connection {
   private finish<A>(act: () => A): A {
     let done = false
     try {
-      this.checkVersion()
+      this.checkExpected()
       const answer = act()
       this.flush()
       this.commit.run()
@@ -104,10 +113,20 @@ export class Connection {
     }
   }
 
-  private checkVersion(): void {
-    if (this.expectedVersion === undefined) return
+  private checkExpected(): void {
+    if (this.expected === undefined) return
+    const { place, version } = this.expected
     const { user_version: found } = this.version.get() as { user_version: number }
-    if (found !== this.expectedVersion) throw new OtherVersion(found, this.expectedVersion)
+    if (found !== version) throw new OtherVersion(found, version)
+    if (place?.isLost === true) throw new Replaced(place.file)
+  }
+
+  /** Where the file has been lost, that is what is behind what SQLite says. */
+  private reasonOf(cause: unknown): unknown {
+    const place = this.expected?.place
+    return place !== undefined && isSqliteFailure(cause) && place.isLostNow
+      ? new Replaced(place.file, cause)
+      : cause
   }
 
   /** Whether nobody writes at this moment. */
@@ -133,14 +152,14 @@ export class Connection {
       try {
         return Effect.succeed(act())
       } catch (cause) {
-        return isBusy(cause) ? this.again(act) : Effect.fail(cause)
+        return isBusy(cause) ? this.again(act) : Effect.fail(this.reasonOf(cause))
       }
     })
   }
 
   private again<A>(act: () => A): Effect.Effect<A, unknown> {
     const { lockTimeoutMillis } = this
-    return Effect.gen(function* () {
+    return Effect.gen({ self: this }, function* () {
       const clock = yield* Clock.Clock
       const deadline = Patience.monotonicMillis(clock) + lockTimeoutMillis
       for (let pause = shortestPauseMillis; ; pause = Math.min(pause * 2, longestPauseMillis)) {
@@ -148,7 +167,9 @@ export class Connection {
         try {
           return act()
         } catch (cause) {
-          if (!isBusy(cause) || Patience.monotonicMillis(clock) >= deadline) return yield* Effect.fail(cause)
+          if (!isBusy(cause) || Patience.monotonicMillis(clock) >= deadline) {
+            return yield* Effect.fail(this.reasonOf(cause))
+          }
         }
       }
     })

@@ -47,7 +47,7 @@ export class Log {
   /** How many pages this process has committed since its last checkpoint, about. */
   private committed = 0
   /** From how many pages on the log is too long. */
-  private bound: number
+  private bound = 0
 
   private constructor(connection: Connection) {
     const { db } = connection
@@ -60,7 +60,8 @@ export class Log {
     this.bound = this.limitPages
     this.passive = db.prepare("PRAGMA wal_checkpoint(PASSIVE)")
     this.truncate = db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")
-    db.exec(`PRAGMA wal_autocheckpoint = ${this.limitPages}; PRAGMA journal_size_limit = ${limitBytes}`)
+    db.exec(`PRAGMA journal_size_limit = ${limitBytes}`)
+    this.setBound(this.limitPages)
   }
 
   /** Keeps the log short until the Scope closes. */
@@ -81,6 +82,12 @@ export class Log {
   /** Does `write` when the log is not too long for it. */
   whenShort<A>(write: Effect.Effect<A>): Effect.Effect<A> {
     return this.writable.isOpen() ? write : Effect.andThen(this.writable.await, write)
+  }
+
+  /** SQLite's own checkpoint within a commit stays the last resort. */
+  private setBound(pages: number): void {
+    this.bound = pages
+    this.connection.db.exec(`PRAGMA wal_autocheckpoint = ${2 * pages}`)
   }
 
   /** Copies what is committed into the database; begins the log anew where it is too long and nobody is at it now. */
@@ -135,12 +142,12 @@ export class Log {
       for (let readTries = 0; performance.now() < deadline; ) {
         const [isFree, pages] = yield* this.attempt(() => [this.connection.isLockFree(), this.beginAnew()])
         if (pages >= 0 && pages <= this.limitPages) {
-          this.bound = this.limitPages
+          this.setBound(this.limitPages)
           return
         }
         if (isFree && pages > 0) readTries += 1
         if (readTries === mostReadTries) {
-          this.bound = Math.ceil(pages * growth)
+          this.setBound(Math.ceil(pages * growth))
           return
         }
         yield* pause

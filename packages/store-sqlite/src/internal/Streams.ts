@@ -235,11 +235,9 @@ export class Streams {
     }
   }
 
-  /** Removes those that are old still. */
-  removeClaims(claims: ReadonlyArray<ClaimPlace>, now: number): void {
-    for (const { stream, claimId } of claims) {
-      if (this.sql.deleteOldClaim.run(stream, claimId, now).changes > 0) this.sql.touch.run(stream)
-    }
+  /** Removes it, if it is old still. */
+  removeClaim({ claimId, stream }: ClaimPlace, now: number): void {
+    if (this.sql.deleteOldClaim.run(stream, claimId, now).changes > 0) this.sql.touch.run(stream)
   }
 
   private find(stream: string): Entry | undefined {

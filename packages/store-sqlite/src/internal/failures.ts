@@ -26,6 +26,15 @@ export class OtherVersion extends Error {
   }
 }
 
+/** Another file, or none, is where it was opened. */
+export class Replaced extends Error {
+  readonly file: string
+  constructor(file: string, cause?: unknown) {
+    super(`${file} was moved, removed or replaced`, { cause })
+    this.file = file
+  }
+}
+
 /** Whether SQLite itself has refused; anything else that is thrown is a defect. */
 export const isSqliteFailure = (cause: unknown): cause is SqliteFailure =>
   cause instanceof Error && (cause as { code?: unknown }).code === "ERR_SQLITE_ERROR"
@@ -62,7 +71,10 @@ export const isAccessFailure = (cause: unknown): boolean =>
 
 /** The disk, the file or its lock are to blame, and not a statement. */
 export const isOfTheStore = (cause: unknown): boolean =>
-  isClosed(cause) || cause instanceof OtherVersion || (isSqliteFailure(cause) && meanings.has(primary(cause)))
+  isClosed(cause) ||
+  cause instanceof OtherVersion ||
+  cause instanceof Replaced ||
+  (isSqliteFailure(cause) && meanings.has(primary(cause)))
 
 /** One statement, or what it left for the end of the transaction, is to blame: the others would have gone well. */
 export const isOfOne = (cause: unknown): boolean =>
@@ -172,6 +184,14 @@ const ended: Meaning = {
     "a function in the same transaction ended it by COMMIT or ROLLBACK; the call may or may not have taken effect. Ask again"
 }
 
+const replaced = ({ file }: Replaced): Meaning => ({
+  reason: "Replaced",
+  retriable: false,
+  detail:
+    `${file} was moved, removed or replaced while it was open; nothing was written. What was acknowledged within the last ` +
+    "second went to the old file. Restart the program, on the right file"
+})
+
 const otherVersion = ({ expected, found }: OtherVersion): Meaning => ({
   reason: "WrongVersion",
   retriable: false,
@@ -180,13 +200,19 @@ const otherVersion = ({ expected, found }: OtherVersion): Meaning => ({
     "nothing was written. Restart this one with the @tidemark/store-sqlite of the other"
 })
 
+/** Of what tidemark itself found. */
+const ourMeaning = (cause: unknown): Meaning | undefined => {
+  if (cause instanceof EndedTransaction) return ended
+  if (cause instanceof OtherVersion) return otherVersion(cause)
+  if (cause instanceof Replaced) return replaced(cause)
+  return cause instanceof Damaged ? damaged : undefined
+}
+
 /** The error of a verb; a cause that is neither SQLite's nor a closed database is thrown on, as the defect it is. */
 export const storeError = (verb: string, cause: unknown): StoreError => {
   if (cause instanceof StoreError) return cause
-  if (cause instanceof EndedTransaction) return new StoreError({ store: storeName, verb, ...ended, cause })
-  if (cause instanceof OtherVersion)
-    return new StoreError({ store: storeName, verb, ...otherVersion(cause), cause })
-  if (cause instanceof Damaged) return new StoreError({ store: storeName, verb, ...damaged, cause })
+  const meaning = ourMeaning(cause)
+  if (meaning !== undefined) return new StoreError({ store: storeName, verb, ...meaning, cause })
   if (isClosed(cause)) return closed(verb)
   if (!isSqliteFailure(cause)) throw cause
   const { reason, retriable, detail } = meanings.get(primary(cause)) ?? unknown

@@ -6,6 +6,7 @@ import { Effect, type Scope } from "effect"
 import { Connection } from "./Connection.ts"
 import { Database } from "./Database.ts"
 import { isAccessFailure, storeError, storeName } from "./failures.ts"
+import { Place } from "./Place.ts"
 import { migrate, migrations, type Standing, standing } from "./schema.ts"
 
 export interface OpenOptions {
@@ -40,7 +41,11 @@ export const open = (options: OpenOptions): Effect.Effect<Connection, StoreError
       ),
       (cause) => cannotOpen(options.filename, cause)
     )
-    connection.expect(migrations.length)
+    const file = db.location()
+    connection.expect({
+      version: migrations.length,
+      place: file === null || file === "" ? undefined : new Place(file)
+    })
     return connection
   })
 

@@ -4,53 +4,60 @@
  */
 import { Lock, type StoreError } from "@tidemark/core"
 import { Effect } from "effect"
+import { Slices } from "./Slices.ts"
 import type { Store } from "./Store.ts"
 import { type ClaimPlace, firstPlace } from "./Streams.ts"
 
 /** How long a slice may take, its commit included. */
-const sliceMillis = 3
-const fewestKeys = 10
-const mostKeys = 1_000
-const claimsPerSlice = 500
+const sliceMillis = 4
+const claimsPerLook = 100
 
 /** The lock of the process that sweeps. */
 const lockName = "tidemark sweep"
 
-/** How many keys the next slice removes: what this disk, as busy as it is, gets done in time. */
-const adapted = (count: number, tookMillis: number): number =>
-  tookMillis > sliceMillis
-    ? Math.max(fewestKeys, Math.floor(count / 2))
-    : Math.min(mostKeys, Math.ceil(count * 1.2))
-
-/** Keys whose time is over, and the claims on them, a slice at a time. */
-const sweepKeys = (store: Store, count: number): Effect.Effect<void, StoreError> =>
+/** Removes, in transactions of their own, as long as there is more: `remove` asks before each step. */
+const inSlices = (
+  store: Store,
+  slices: Slices,
+  remove: (now: number, hasTime: () => boolean) => boolean
+): Effect.Effect<void, StoreError> =>
   Effect.flatMap(
     store.alone("sweep", (now) => {
-      const from = performance.now()
-      let left = count
-      store.log.note(count)
-      const more = store.connection.writeRelaxed(() => store.keys.sweep(now, () => left-- === 0))
-      return { more, next: adapted(count, performance.now() - from) }
+      const { answer, steps } = slices.run((hasTime) =>
+        store.connection.writeRelaxed(() => remove(now, hasTime))
+      )
+      store.log.note(steps)
+      return answer
     }),
-    ({ more, next }) => (more ? Effect.andThen(Effect.yieldNow, sweepKeys(store, next)) : Effect.void)
+    (more) => (more ? Effect.andThen(Effect.yieldNow, inSlices(store, slices, remove)) : Effect.void)
   )
 
 /** Claims on positions that ended long ago: looks through all, and removes some at a time. */
-const sweepClaims = (store: Store, from: ClaimPlace): Effect.Effect<void, StoreError> =>
+const sweepClaims = (store: Store, slices: Slices, from: ClaimPlace): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const { old, next } = yield* store.read("sweep", (now) =>
-      store.streams.oldClaims(from, now, claimsPerSlice)
+      store.streams.oldClaims(from, now, claimsPerLook)
     )
-    if (old.length > 0) yield* store.writeAlone("sweep", (now) => store.streams.removeClaims(old, now))
     yield* Effect.yieldNow
-    if (next !== undefined) yield* sweepClaims(store, next)
+    let at = 0
+    if (old.length > 0) {
+      yield* inSlices(store, slices, (now, hasTime) => {
+        while (at < old.length && hasTime()) store.streams.removeClaim(old[at++], now)
+        return at < old.length
+      })
+    }
+    if (next !== undefined) yield* sweepClaims(store, slices, next)
   })
 
 /** Once: all that is due, unless another process is at it. */
 export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
   Effect.gen(function* () {
     const lock = yield* Lock
-    const all = Effect.andThen(sweepKeys(store, 10 * fewestKeys), sweepClaims(store, firstPlace))
+    const slices = new Slices(sliceMillis, () => performance.now())
+    const all = Effect.andThen(
+      inSlices(store, slices, (now, hasTime) => store.keys.sweep(now, () => !hasTime())),
+      sweepClaims(store, slices, firstPlace)
+    )
     if (yield* store.read("sweep", (now) => store.keys.isSweepDue(now) || store.streams.hasClaims())) {
       yield* Effect.catchTags(lock.withLock(lockName, { wait: 0, owner: `process ${process.pid}` })(all), {
         InFlightElsewhere: () => Effect.void,
