@@ -1,7 +1,7 @@
 /** Consumers whose effects are counted where tidemark can't see it, on a real broker or in process. */
 import { createConnection, type Socket } from "node:net"
 import { describe, it } from "@effect/vitest"
-import type { IdempotencyStore, OffsetStore } from "@tidemark/core"
+import { type IdempotencyStore, OffsetStore } from "@tidemark/core"
 import {
   InProcessKafka,
   KafkaClient,
@@ -159,6 +159,48 @@ export const start = Effect.fnUntraced(function* <E>(
     exit: Fiber.await(fiber)
   }
   return running
+})
+
+/** A store that can be cut off: then no call ends, and no lease is renewed, as if the process were gone. */
+export const mortalStore = Effect.gen(function* () {
+  const store = yield* OffsetStore
+  let isDead = false
+  const drops: Array<() => void> = []
+  const gated =
+    <Args extends ReadonlyArray<unknown>, A, E>(call: (...args: Args) => Effect.Effect<A, E>) =>
+    (...args: Args) =>
+      Effect.suspend(() => (isDead ? Effect.never : call(...args)))
+  const leases: typeof store.leases = {
+    drop: (lease) => store.leases.drop(lease),
+    hold: (lease) => {
+      if (isDead) return
+      store.leases.hold(lease)
+      drops.push(() => store.leases.drop(lease))
+    }
+  }
+  return {
+    isDead: () => isDead,
+    kill: () => {
+      isDead = true
+      for (const drop of drops) drop()
+    },
+    service: {
+      ...store,
+      leases,
+      claim: gated(store.claim),
+      complete: gated(store.complete),
+      release: gated(store.release),
+      progress: gated(store.progress)
+    }
+  }
+})
+
+/** All that comes in another topic, read by a group of its own. */
+export const collect = Effect.fnUntraced(function* (cluster: Cluster, topic: string) {
+  const records: Array<KafkaRecord> = []
+  const reader = { ...cluster, topic, groupId: uniqueName("reader") }
+  yield* start(reader, { handler: (record) => Effect.sync(() => void records.push(record)) })
+  return records
 })
 
 /** Numbered messages, in order within their keys. */

@@ -2,41 +2,7 @@ import { IdempotencyStore, OffsetStore } from "@tidemark/core"
 import { KafkaClient, type KafkaRecord } from "@tidemark/kafka"
 import { Effect, Fiber } from "effect"
 import { expect } from "vitest"
-import { isDone, Ledger, messages, onEveryCluster, start, until } from "./consumers.ts"
-
-/** A store that can be cut off: then no call ends, and no lease is renewed, as if the process were gone. */
-const mortalStore = Effect.gen(function* () {
-  const store = yield* OffsetStore
-  let isDead = false
-  const drops: Array<() => void> = []
-  const gated =
-    <Args extends ReadonlyArray<unknown>, A, E>(call: (...args: Args) => Effect.Effect<A, E>) =>
-    (...args: Args) =>
-      Effect.suspend(() => (isDead ? Effect.never : call(...args)))
-  const leases: typeof store.leases = {
-    drop: (lease) => store.leases.drop(lease),
-    hold: (lease) => {
-      if (isDead) return
-      store.leases.hold(lease)
-      drops.push(() => store.leases.drop(lease))
-    }
-  }
-  return {
-    isDead: () => isDead,
-    kill: () => {
-      isDead = true
-      for (const drop of drops) drop()
-    },
-    service: {
-      ...store,
-      leases,
-      claim: gated(store.claim),
-      complete: gated(store.complete),
-      release: gated(store.release),
-      progress: gated(store.progress)
-    }
-  }
-})
+import { isDone, Ledger, messages, mortalStore, onEveryCluster, start, until } from "./consumers.ts"
 
 await onEveryCluster(
   "a consumer dies without a word: nothing lost, twice only what it had at work",
