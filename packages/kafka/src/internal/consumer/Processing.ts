@@ -333,7 +333,8 @@ export class Processing<E, R> {
   ): Effect.Effect<typeof setAside, SetAsideFailed> {
     const { counters } = this.services
     const { offset, partition, topic } = record
-    const why = `${failure.tag}: ${failure.message}`
+    // on one line, also what a schema says on several
+    const why = `${failure.tag}: ${failure.message}`.replaceAll(/\s*\n\s*/g, " ")
     return Effect.gen({ self: this }, function* (): Effect.fn.Return<typeof setAside, SetAsideFailed> {
       const giveUpAt = Patience.monotonicMillis(yield* Clock.Clock) + this.settings.leaseMillis
       // interrupted between the pauses only: what was stored must not be stored once more
