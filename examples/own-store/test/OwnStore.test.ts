@@ -1,6 +1,6 @@
 import { idempotencyStoreSuite, lockSuite, offsetStoreSuite } from "@tidemark/testkit/vitest"
 import { layer } from "../src/OwnStore.ts"
 
-offsetStoreSuite("OwnStore", layer, { clock: "test" })
-idempotencyStoreSuite("OwnStore", layer, { clock: "test" })
-lockSuite("OwnStore", layer, { clock: "test" })
+offsetStoreSuite("OwnStore", layer, { clock: "test", durable: false })
+idempotencyStoreSuite("OwnStore", layer, { clock: "test", durable: false })
+lockSuite("OwnStore", layer, { clock: "test", durable: false })

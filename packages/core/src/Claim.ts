@@ -86,7 +86,7 @@ export function withClaim<A, E, R>(
   request: OffsetRequest | KeyRequest,
   work: (claim: never) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | ClaimError, R | OffsetStore | IdempotencyStore> {
-  const bad = Input.knownOptions(
+  const bad = Input.unknownOption(
     "the claim",
     request,
     "stream" in request ? ["stream", "ranges", "owner", "lease"] : ["namespace", "items", "owner", "lease"]

@@ -81,7 +81,7 @@ interface Terms {
 
 const readTerms = (name: string, options: LockOptions): Terms | InvalidInput => {
   const bad =
-    Input.knownOptions("the lock", options, ["lease", "wait", "owner"]) ??
+    Input.unknownOption("the lock", options, ["lease", "wait", "owner"]) ??
     Input.name("lock name", name) ??
     (options.owner === undefined ? undefined : Input.name("owner", options.owner))
   if (bad !== undefined) return bad

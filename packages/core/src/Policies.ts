@@ -42,6 +42,22 @@ export const toMillis = (duration: Duration.Input): number => {
   return decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
 }
 
+/**
+ * What is wrong with options of which one is not known: a misspelt one would silently mean its default. `undefined`
+ * where all are.
+ *
+ * @param what - whose options they are.
+ *
+ * @example
+ * Policies.unknownOption("MyStore", { url, prefx: "a" }, ["url", "prefix"])?.message
+ * // option of MyStore is "prefx"; allowed: url, prefix
+ */
+export const unknownOption: (
+  what: string,
+  given: object,
+  known: ReadonlyArray<string>
+) => InvalidInput | undefined = Input.unknownOption
+
 /** A duration option in milliseconds, or what is wrong with it. */
 export const duration = (field: string, value: Duration.Input): number | InvalidInput => {
   const millis = toMillis(value)

@@ -278,7 +278,7 @@ const makeService = (
 ): Effect.Effect<TrackerService, InvalidInput, OffsetStore | IdempotencyStore> =>
   Effect.gen(function* () {
     const bad =
-      Input.knownOptions("the tracker", options, trackerOptions) ??
+      Input.unknownOption("the tracker", options, trackerOptions) ??
       (options.namespace === undefined ? undefined : Input.name("namespace", options.namespace)) ??
       (options.owner === undefined ? undefined : Input.name("owner", options.owner)) ??
       (options.enabled === undefined ? undefined : Input.oneOf("enabled", options.enabled, [true, false]))
@@ -318,7 +318,7 @@ const termsOf = (
   given: Omit<TrackerOptions, "namespace" | "owner" | "enabled">,
   known: ReadonlyArray<string>,
   defaults: Terms
-): Terms | InvalidInput => Input.knownOptions("this call", given, known) ?? readTerms(given, defaults)
+): Terms | InvalidInput => Input.unknownOption("this call", given, known) ?? readTerms(given, defaults)
 
 /** What `enabled: false` asks for: handlers run unguarded, said once, each run counted. */
 const unguarded = (stores: Stores): Effect.Effect<TrackerService> =>

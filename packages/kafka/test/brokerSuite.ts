@@ -284,10 +284,13 @@ export const noBrokerSuite = (driver: TestedDriver): void => {
           [driver.layer({ brokers, retry: { attempts: 0 } }), "retry.attempts is 0"],
           [driver.layer({ brokers, requestTimeoutMillis: Number.NaN }), "requestTimeoutMillis is NaN"],
           [driver.layer({ brokers, maxBytes: 1.5 }), "maxBytes is 1.5"],
-          [driver.layer(Object.assign({ brokers }, { clientID: "x" })), 'the option clientID is "x"'],
+          [
+            driver.layer(Object.assign({ brokers }, { clientID: "x" })),
+            'option of KafkaClient is "clientID"'
+          ],
           [
             driver.layer({ brokers, retry: Object.assign({ attempts: 3 }, { retries: 3 }) }),
-            "the option retries is 3"
+            'option of retry is "retries"'
           ]
         ]
         for (const [layer, text] of cases) {

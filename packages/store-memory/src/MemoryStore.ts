@@ -6,7 +6,7 @@ import {
   InvalidInput,
   Lock,
   OffsetStore,
-  type Policies,
+  Policies,
   type Protocol,
   Settings,
   StoreError,
@@ -53,15 +53,8 @@ const storeName = "memory"
 const warnEveryMillis = 60_000
 
 const check = (options: MemoryStoreOptions): InvalidInput | undefined => {
-  for (const option of Object.keys(options)) {
-    if (!knownOptions.includes(option)) {
-      return new InvalidInput({
-        field: "option of MemoryStore",
-        value: option,
-        allowed: knownOptions.join(", ")
-      })
-    }
-  }
+  const unknown = Policies.unknownOption("MemoryStore", options, knownOptions)
+  if (unknown !== undefined) return unknown
   const bounds = [
     ["maxTrackedOffsets", options.maxTrackedOffsets, 10_000_000],
     ["ttlSeconds", options.ttlSeconds, 31_536_000],

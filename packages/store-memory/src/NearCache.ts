@@ -68,14 +68,8 @@ const knownOptions: ReadonlyArray<string> = ["maxEntries", "maxCharacters", "max
 
 const boundsOf = (options: NearCacheOptions): Bounds | InvalidInput => {
   const { maxAge = "5 minutes", maxCharacters = 16_777_216, maxEntries = 50_000 } = options
-  const unknown = Object.keys(options).find((option) => !knownOptions.includes(option))
-  if (unknown !== undefined) {
-    return new InvalidInput({
-      field: "option of NearCache",
-      value: unknown,
-      allowed: knownOptions.join(", ")
-    })
-  }
+  const unknown = Policies.unknownOption("NearCache", options, knownOptions)
+  if (unknown !== undefined) return unknown
   for (const [field, value, min, max] of [
     ["maxEntries", maxEntries, 1, 10_000_000],
     ["maxCharacters", maxCharacters, 1_024, Number.MAX_SAFE_INTEGER]

@@ -6,9 +6,9 @@ import { Context, Deferred, Effect, Fiber, Layer, Schema } from "effect"
 import { TestClock } from "effect/testing"
 
 const near = MemoryStore.layer().pipe(NearCache.around())
-offsetStoreSuite("MemoryStore behind a near cache", near, { clock: "test" })
-idempotencyStoreSuite("MemoryStore behind a near cache", near, { clock: "test" })
-lockSuite("MemoryStore behind a near cache", near, { clock: "test" })
+offsetStoreSuite("MemoryStore behind a near cache", near, { clock: "test", durable: false })
+idempotencyStoreSuite("MemoryStore behind a near cache", near, { clock: "test", durable: false })
+lockSuite("MemoryStore behind a near cache", near, { clock: "test", durable: false })
 
 const terms = (claimId: string) => ({ claimId, owner: claimId, leaseMillis: 30_000 })
 const items = (...keys: ReadonlyArray<string>) => keys.map((key) => ({ key }))

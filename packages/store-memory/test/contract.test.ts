@@ -3,6 +3,6 @@ import { idempotencyStoreSuite, lockSuite, offsetStoreSuite } from "@tidemark/te
 
 const layer = MemoryStore.layer()
 
-offsetStoreSuite("MemoryStore", layer, { clock: "test" })
-idempotencyStoreSuite("MemoryStore", layer, { clock: "test" })
-lockSuite("MemoryStore", layer, { clock: "test" })
+offsetStoreSuite("MemoryStore", layer, { clock: "test", durable: false })
+idempotencyStoreSuite("MemoryStore", layer, { clock: "test", durable: false })
+lockSuite("MemoryStore", layer, { clock: "test", durable: false })

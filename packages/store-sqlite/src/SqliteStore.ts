@@ -69,15 +69,8 @@ const knownOptions: ReadonlyArray<string> = [
 const smallestBytes = 65_536
 
 const check = (options: SqliteStoreOptions): Terms | InvalidInput => {
-  for (const option of Object.keys(options)) {
-    if (!knownOptions.includes(option)) {
-      return new InvalidInput({
-        field: "option of SqliteStore",
-        value: option,
-        allowed: knownOptions.join(", ")
-      })
-    }
-  }
+  const unknown = Policies.unknownOption("SqliteStore", options, knownOptions)
+  if (unknown !== undefined) return unknown
   const { filename, synchronous = "full", maxBytes } = options
   if (typeof filename !== "string" || filename.length === 0 || filename.includes("\0")) {
     return new InvalidInput({

@@ -2,6 +2,7 @@
 import { Clock, Effect, Semaphore } from "effect"
 import { TestClock } from "effect/testing"
 import { type Check, type Outcome, outcomeOf } from "./Check.ts"
+import { broken } from "./internal/expect.ts"
 import { makeSubject, type Opening } from "./Subject.ts"
 
 /** What every store's service says of itself. */
@@ -31,6 +32,9 @@ export const makeRunner = <Service extends Described, E>(opening: Opening<Servic
     Effect.scoped(
       Effect.gen(function* () {
         const subject = yield* makeSubject(opening, onLiveClock)
+        if (opening.durable === false && subject.store.durable === true) {
+          return yield* broken("the store says that it is durable, and is asked as one that is not")
+        }
         if (check.onlyDurable === true && subject.store.durable !== true) {
           return "the store says that its data does not outlive it"
         }

@@ -75,6 +75,8 @@ export interface Opening<Service, E> {
   readonly clock: StoreClock
   /** For `live`: how far the store's clock may be from this machine's, in milliseconds. Default: 100. */
   readonly toleranceMillis?: number | undefined
+  /** What the store should say of itself; it is not asked what only a durable one can be, unless it is. Default: true. */
+  readonly durable?: boolean | undefined
 }
 
 /** How to open what a layer gives: each instance is built anew, nothing is shared between two. */

@@ -36,6 +36,11 @@ export interface SuiteOptions {
   readonly clock: StoreClock
   /** For `live`: how far the store's clock may be from this machine's, in milliseconds. Default: 100. */
   readonly toleranceMillis?: number
+  /**
+   * `false`: the store says of itself that its data does not outlive it, and is not asked for what only a durable one
+   * can do. Default: true.
+   */
+  readonly durable?: boolean
   /** How much the random checks do, and from which seed: by default always the same. */
   readonly random?: RandomOptions
   /**
@@ -56,12 +61,13 @@ const registerChecks = <Service extends Described, E>(
     it(check.name, { timeout: 120_000 }, async (test) => {
       // a check whose time is over ends before the next begins, which would meet it on the same data
       const outcome = await Effect.runPromise(runner.run(check), { signal: test.signal })
-      if (outcome._tag === "Skipped") test.skip(outcome.reason)
+      if (outcome._tag === "Skipped") throw new Error(`${outcome.reason}: give the suite \`durable: false\``)
       if (outcome._tag === "Failed") throw new Error(outcome.message)
     })
-  checks.filter(({ invariant }) => invariant === undefined).forEach(register)
+  const possible = checks.filter(({ onlyDurable = false }) => opening.durable !== false || !onlyDurable)
+  possible.filter(({ invariant }) => invariant === undefined).forEach(register)
   for (const number of numbers) {
-    const those = checks.filter(({ invariant }) => invariant === number)
+    const those = possible.filter(({ invariant }) => invariant === number)
     if (those.length === 0) continue
     describe(`invariant ${number}: ${invariants[number]}`, () => those.forEach(register))
   }

@@ -72,7 +72,7 @@ export const oneOf = (
 ): InvalidInput | undefined => (words.includes(value) ? undefined : invalid(field, value, words.join(", ")))
 
 /** No option but those that are known: a misspelt one would silently mean the default. */
-export const knownOptions = (
+export const unknownOption = (
   what: string,
   given: object,
   known: ReadonlyArray<string>

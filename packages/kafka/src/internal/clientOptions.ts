@@ -108,14 +108,10 @@ export const validateOptions = (
     requestTimeoutMillis: options.requestTimeoutMillis
   }
   const names = [...optionNames, ...driverNames]
-  const unknown = unknownOption(options, names) ?? unknownOption(options.retry ?? {}, retryNames)
-  if (unknown !== undefined)
-    return invalidOption(
-      brokers,
-      `the option ${unknown[0]}`,
-      unknown[1],
-      [...names, ...retryNames].join(", ")
-    )
+  const unknown =
+    unknownOption("connect", brokers, "KafkaClient", options, names) ??
+    unknownOption("connect", brokers, "retry", options.retry ?? {}, retryNames)
+  if (unknown !== undefined) return unknown
   for (const [field, value] of Object.entries(numbers))
     if (value !== undefined && !(Number.isSafeInteger(value) && value > 0))
       return invalidOption(brokers, field, value, positiveInteger)

@@ -1,3 +1,4 @@
+import { Policies } from "@tidemark/core"
 import type { MemberOptions, TransactionOptions } from "../KafkaClient.ts"
 import { KafkaError } from "../KafkaErrors.ts"
 
@@ -21,11 +22,24 @@ export const invalidRequest = (
   return new KafkaError({ reason: "InvalidRequest", operation, brokers, detail, retriable: false })
 }
 
-/** The first option that is not among `names`, with its value: mistyped, and silently without effect. */
+/** What is wrong with options of which one is not among `names`: mistyped, and silently without effect. */
 export const unknownOption = (
+  operation: string,
+  brokers: ReadonlyArray<string>,
+  what: string,
   options: object,
   names: ReadonlyArray<string>
-): readonly [string, unknown] | undefined => Object.entries(options).find(([name]) => !names.includes(name))
+): KafkaError | undefined => {
+  const unknown = Policies.unknownOption(what, options, names)
+  if (unknown === undefined) return undefined
+  return new KafkaError({
+    reason: "InvalidRequest",
+    operation,
+    brokers,
+    detail: unknown.message,
+    retriable: false
+  })
+}
 
 const memberOptionNames = ["groupId", "topics", ...durations, "events"]
 
@@ -36,8 +50,8 @@ export const validateMemberOptions = (
 ): KafkaError | undefined => {
   const invalid = (field: string, value: unknown, allowed: string): KafkaError =>
     invalidRequest("join", brokers, field, value, allowed)
-  const unknown = unknownOption(options, memberOptionNames)
-  if (unknown !== undefined) return invalid(unknown[0], unknown[1], memberOptionNames.join(", "))
+  const unknown = unknownOption("join", brokers, "join", options, memberOptionNames)
+  if (unknown !== undefined) return unknown
   if (options.groupId === "") return invalid("groupId", options.groupId, "a text that is not empty")
   if (options.topics.length === 0) return invalid("topics", options.topics, "at least one topic")
   if (options.topics.includes("")) return invalid("topics", options.topics, "names that are not empty")

@@ -13,8 +13,8 @@ export const fail = (field: string, value: unknown, allowed: string): never => {
 }
 
 export const checkKnown = (what: string, given: object, known: Readonly<Record<string, unknown>>): void => {
-  for (const option of Object.keys(given))
-    if (!Object.hasOwn(known, option)) fail(what, option, Object.keys(known).join(", "))
+  const unknown = Policies.unknownOption(what, given, Object.keys(known))
+  if (unknown !== undefined) throw unknown
 }
 
 export const text = (field: string, value: unknown): string => {

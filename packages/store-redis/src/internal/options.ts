@@ -69,10 +69,8 @@ const invalid = (field: string, value: unknown, allowed: string): InvalidInput =
     allowed
   })
 
-const unknownOption = (options: object, known: ReadonlyArray<string>): InvalidInput | undefined => {
-  const option = Object.keys(options).find((name) => !known.includes(name))
-  return option === undefined ? undefined : invalid("option of RedisStore", option, known.join(", "))
-}
+const unknownOption = (options: object, known: ReadonlyArray<string>): InvalidInput | undefined =>
+  Policies.unknownOption("RedisStore", options, known)
 
 const longest = 100 * 365 * 86_400_000
 

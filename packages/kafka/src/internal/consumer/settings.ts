@@ -126,7 +126,7 @@ const knownOptions: Readonly<Record<keyof AnyOptions<unknown, unknown>, true>> =
 
 const checkBounds = (given: Partial<Bounds>): Bounds => {
   if (typeof given !== "object" || given === null) return fail("bounds", given, "an object")
-  checkKnown("option of bounds", given, { ...defaultBounds })
+  checkKnown("bounds", given, { ...defaultBounds })
   const bound = (name: keyof Bounds) =>
     count(`bounds.${name}`, given[name], defaultBounds[name], Number.MAX_SAFE_INTEGER)
   return {
@@ -225,7 +225,7 @@ const readBatches = <E, R>(options: AnyOptions<E, R>): Batches<E, R> | undefined
 
 /** @throws InvalidInput naming the option, its value and what is allowed. */
 export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandler<E, R> => {
-  checkKnown("option of KafkaConsumer", options, knownOptions)
+  checkKnown("KafkaConsumer", options, knownOptions)
   const sources = checkTopics("topics", options.topics)
   const groupId = text("groupId", options.groupId)
   const cluster = options.cluster === undefined ? undefined : text("cluster", options.cluster)

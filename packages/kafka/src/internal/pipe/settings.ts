@@ -46,7 +46,7 @@ const topics = (field: string, value: string | ReadonlyArray<string>): ReadonlyA
 
 /** @throws InvalidInput naming the option, its value and what is allowed. */
 export const readSettings = <E, R>(options: PipeOptions<E, R>): SettingsAndTransform<E, R> => {
-  checkKnown("option of KafkaPipe", options, knownOptions)
+  checkKnown("KafkaPipe", options, knownOptions)
   const from = topics("from", options.from)
   const to = topics("to", options.to)
   const loop = to.find((topic) => from.includes(topic))
