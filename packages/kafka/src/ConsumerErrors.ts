@@ -82,6 +82,32 @@ export class LogWentBack extends Schema.TaggedError<LogWentBack>()("LogWentBack"
   }
 }
 
+/**
+ * A handler was at work for longer than `stallTimeout`, and was interrupted. It is tried again, and its record set aside,
+ * as after any other failure.
+ */
+export class HandlerStalled extends Schema.TaggedError<HandlerStalled>()("HandlerStalled", {
+  topic: Schema.String,
+  partition: Schema.Number,
+  /** Its record's, or that of a batch's first. */
+  offset: Schema.Number,
+  /** How many records it had. */
+  records: Schema.Number,
+  /** How long it was at work, in milliseconds. */
+  millis: Schema.Number
+}) {
+  get retriable(): boolean {
+    return true
+  }
+  override get message(): string {
+    const others = this.records > 1 ? ` and the ${this.records - 1} after it in its batch` : ""
+    return (
+      `the handler of the record at offset ${this.offset} of partition ${this.partition} of topic "${this.topic}"${others} ` +
+      `was at work for ${this.millis} ms, as long as stallTimeout allows, and is interrupted`
+    )
+  }
+}
+
 /** A record could not be decoded. */
 export class DecodeFailed extends Schema.TaggedError<DecodeFailed>()("DecodeFailed", {
   topic: Schema.String,

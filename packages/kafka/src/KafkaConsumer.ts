@@ -113,6 +113,12 @@ export interface BaseOptions {
   readonly drainTimeout?: Duration.Input
   /** How often watermarks are committed; 1 s by default. */
   readonly commitInterval?: Duration.Input
+  /**
+   * How long a handler may be at work on a record or a batch, each attempt by itself; then it is interrupted, and fails
+   * with `HandlerStalled`. One that can't be interrupted goes on, and if it ends well all is well. Default: as long as
+   * it takes; heartbeats and renewals don't wait for handlers.
+   */
+  readonly stallTimeout?: Duration.Input
   /** How long a completed id is remembered. Default: the store's. */
   readonly retention?: Duration.Input
 }

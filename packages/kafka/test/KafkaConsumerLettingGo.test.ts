@@ -21,6 +21,12 @@ import {
 
 const test = clockTests({ topics: { orders: 2 } })
 
+/** With a deadline, too, which puts a handler on a fiber of its own. */
+const ways: ReadonlyArray<readonly [how: string, options: { readonly stallTimeout?: "1 hour" }]> = [
+  ["", {}],
+  [", with a stall timeout", { stallTimeout: "1 hour" }]
+]
+
 const identify = (record: KafkaRecord): string => String(record.value)
 const message = (partition: number, value: string, key?: string) => ({
   topic: "orders",
@@ -49,67 +55,70 @@ const uninterruptible = (ledger: Ledger, millis: () => number) => {
   return { counts, handler }
 }
 
-describe("KafkaConsumer, when a claim is lost under a handler that can't be interrupted", () => {
-  test("its id does not run beside itself, and is completed when the handler has ended well", () =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const store = yield* OffsetStore
-      const keys = yield* IdempotencyStore
-      const ledger = new Ledger()
-      const { counts, handler } = uninterruptible(ledger, () => 8_000)
-      yield* client.produce([message(0, "one"), message(1, "one")])
-      const consumer = yield* start({ ...unhurried, identify, handler })
-      yield* settled("at work", () => consumer.status().running === 1)
-      // whichever of the two it is
-      for (const partition of [0, 1]) yield* store.rewind(streamOf(partition), 0)
-      yield* pass(6)
-      expect(consumer.status().counters.leaseLosses).toBe(2)
-      expect(counts).toEqual({ begun: 1, besideItself: 0 })
-      yield* pass(6)
-      yield* settled("done", () => isDone(consumer, 2))
-      expect(counts).toEqual({ begun: 1, besideItself: 0 })
-      expect(ledger.byValue.get("one")).toBe(1)
-      expect(yield* keys.lookup("group", ["one"])).toMatchObject([{ _tag: "Completed" }])
-    }))
+describe.each(ways)(
+  "KafkaConsumer, when a claim is lost under a handler that can't be interrupted%s",
+  (_, way) => {
+    test("its id does not run beside itself, and is completed when the handler has ended well", () =>
+      Effect.gen(function* () {
+        const client = yield* KafkaClient
+        const store = yield* OffsetStore
+        const keys = yield* IdempotencyStore
+        const ledger = new Ledger()
+        const { counts, handler } = uninterruptible(ledger, () => 8_000)
+        yield* client.produce([message(0, "one"), message(1, "one")])
+        const consumer = yield* start({ ...unhurried, ...way, identify, handler })
+        yield* settled("at work", () => consumer.status().running === 1)
+        // whichever of the two it is
+        for (const partition of [0, 1]) yield* store.rewind(streamOf(partition), 0)
+        yield* pass(6)
+        expect(consumer.status().counters.leaseLosses).toBe(2)
+        expect(counts).toEqual({ begun: 1, besideItself: 0 })
+        yield* pass(6)
+        yield* settled("done", () => isDone(consumer, 2))
+        expect(counts).toEqual({ begun: 1, besideItself: 0 })
+        expect(ledger.byValue.get("one")).toBe(1)
+        expect(yield* keys.lookup("group", ["one"])).toMatchObject([{ _tag: "Completed" }])
+      }))
 
-  test("what had not started is given back at once", () =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const store = yield* OffsetStore
-      const keys = yield* IdempotencyStore
-      const { handler } = uninterruptible(new Ledger(), () => 9_000)
-      yield* client.produce([message(0, "at work", "a"), message(0, "queued", "a")])
-      const consumer = yield* start({ ...unhurried, identify, handler })
-      yield* settled("at work", () => consumer.status().running === 1)
-      yield* store.rewind(streamOf(0), 0)
-      yield* pass(5)
-      expect(yield* keys.lookup("group", ["at work", "queued"])).toMatchObject([
-        { _tag: "InFlight" },
-        { _tag: "Unknown" }
-      ])
-      yield* pass(15)
-    }))
+    test("what had not started is given back at once", () =>
+      Effect.gen(function* () {
+        const client = yield* KafkaClient
+        const store = yield* OffsetStore
+        const keys = yield* IdempotencyStore
+        const { handler } = uninterruptible(new Ledger(), () => 9_000)
+        yield* client.produce([message(0, "at work", "a"), message(0, "queued", "a")])
+        const consumer = yield* start({ ...unhurried, ...way, identify, handler })
+        yield* settled("at work", () => consumer.status().running === 1)
+        yield* store.rewind(streamOf(0), 0)
+        yield* pass(5)
+        expect(yield* keys.lookup("group", ["at work", "queued"])).toMatchObject([
+          { _tag: "InFlight" },
+          { _tag: "Unknown" }
+        ])
+        yield* pass(15)
+      }))
 
-  test("its record does not run beside itself in this process", () =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const store = yield* OffsetStore
-      const ledger = new Ledger()
-      const log = logLines()
-      const { counts, handler } = uninterruptible(ledger, () => 12_000)
-      yield* client.produce([message(0, "one")])
-      const consumer = yield* Effect.provide(start({ ...unhurried, handler }), log.layer)
-      yield* settled("at work", () => consumer.status().running === 1)
-      yield* store.rewind(streamOf(0), 0)
-      yield* pass(11)
-      expect(counts).toEqual({ begun: 1, besideItself: 0 })
-      expect(log.lines.filter((line) => line.includes("have not ended"))).toHaveLength(1)
-      // the operator has said that it shall run again, and it does, afterwards
-      yield* pass(16)
-      yield* settled("done", () => isDone(consumer, 2))
-      expect(counts).toEqual({ begun: 2, besideItself: 0 })
-    }))
-})
+    test("its record does not run beside itself in this process", () =>
+      Effect.gen(function* () {
+        const client = yield* KafkaClient
+        const store = yield* OffsetStore
+        const ledger = new Ledger()
+        const log = logLines()
+        const { counts, handler } = uninterruptible(ledger, () => 12_000)
+        yield* client.produce([message(0, "one")])
+        const consumer = yield* Effect.provide(start({ ...unhurried, ...way, handler }), log.layer)
+        yield* settled("at work", () => consumer.status().running === 1)
+        yield* store.rewind(streamOf(0), 0)
+        yield* pass(11)
+        expect(counts).toEqual({ begun: 1, besideItself: 0 })
+        expect(log.lines.filter((line) => line.includes("have not ended"))).toHaveLength(1)
+        // the operator has said that it shall run again, and it does, afterwards
+        yield* pass(16)
+        yield* settled("done", () => isDone(consumer, 2))
+        expect(counts).toEqual({ begun: 2, besideItself: 0 })
+      }))
+  }
+)
 
 describe("KafkaConsumer, when another member takes a partition over", () => {
   test("the ids that it had claimed and not started are had at once", () =>
@@ -133,7 +142,7 @@ describe("KafkaConsumer, when another member takes a partition over", () => {
     }))
 })
 
-describe("KafkaConsumer, when it stops", () => {
+describe.each(ways)("KafkaConsumer, when it stops%s", (_, way) => {
   for (const identified of [false, true])
     test(`what ends well after the drain timeout is completed, ${identified ? "with" : "without"} an id`, () =>
       Effect.gen(function* () {
@@ -141,7 +150,7 @@ describe("KafkaConsumer, when it stops", () => {
         const ledger = new Ledger()
         const { counts, handler } = uninterruptible(ledger, () => 2_500)
         yield* client.produce([message(0, "one"), message(1, "two")])
-        const options = { ...unhurried, identify: identified ? identify : undefined }
+        const options = { ...unhurried, ...way, identify: identified ? identify : undefined }
         const first = yield* start({ ...options, handler })
         yield* settled("at work", () => first.status().running === 2)
         const stopping = yield* Effect.forkScoped(first.stop)
@@ -162,6 +171,7 @@ describe("KafkaConsumer, when it stops", () => {
       yield* client.produce([message(0, "one")])
       const consumer = yield* start({
         ...unhurried,
+        ...way,
         handler: () =>
           Effect.andThen(
             Effect.uninterruptible(Effect.sleep(2_400)),
@@ -180,7 +190,7 @@ describe("KafkaConsumer, when it stops", () => {
       const client = yield* KafkaClient
       const ledger = new Ledger()
       yield* client.produce([message(0, "one"), message(1, "two")])
-      const consumer = yield* start({ ...unhurried, handler: work(ledger, () => 1_000) })
+      const consumer = yield* start({ ...unhurried, ...way, handler: work(ledger, () => 1_000) })
       yield* settled("at work", () => consumer.status().running === 2)
       const stopping = yield* Effect.forkScoped(consumer.stop)
       yield* pass(2)
@@ -188,7 +198,9 @@ describe("KafkaConsumer, when it stops", () => {
       expect(ledger.count).toBe(2)
       expect(consumer.status().running).toBe(0)
     }))
+})
 
+describe("KafkaConsumer, when it stops beside a store that is silent", () => {
   test("a store that answers nothing holds it up for the drain timeout, and the partition is named", () =>
     Effect.gen(function* () {
       const store = yield* OffsetStore

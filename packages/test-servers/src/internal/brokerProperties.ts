@@ -20,6 +20,8 @@ export const brokerProperties = (listeners: {
   // A broker killed and restarted may register again only when its former session is over.
   "broker.session.timeout.ms": "3000",
   "broker.heartbeat.interval.ms": "500",
+  // Members may have shorter sessions than the usual 6 s, so that tests can outlast them.
+  "group.min.session.timeout.ms": "1000",
   "auto.create.topics.enable": "false",
   "group.initial.rebalance.delay.ms": "0",
   "offsets.topic.num.partitions": "1",

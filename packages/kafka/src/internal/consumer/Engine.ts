@@ -31,6 +31,7 @@ import { type KeyRing, makeKeyRing } from "./PartitionKeys.ts"
 import type { Pauses } from "./Pauses.ts"
 import { Processing } from "./Processing.ts"
 import type { Settings, SettingsAndHandler } from "./settings.ts"
+import { boundHandlers } from "./stallTimeout.ts"
 import { Waits } from "./Waits.ts"
 import { Workers } from "./Workers.ts"
 
@@ -86,7 +87,7 @@ export class Engine<E, R> {
   private readonly pauses: Pauses
   private readonly environment: Environment
   private readonly ring: KeyRing | undefined
-  private readonly processing: Processing<E, R>
+  private readonly processing: Processing<E | ConsumerFailure, R>
   private readonly workers: Workers<E | ConsumerFailure, R>
   private readonly failure = Deferred.makeUnsafe<never, E | ConsumerFailure>()
   private readonly fork: <A, E2>(effect: Effect.Effect<A, E2>) => Fiber.Fiber<A, E2>
@@ -114,7 +115,15 @@ export class Engine<E, R> {
     this.fork = Effect.runForkWith(context)
     const { counters } = this
     const waits = new Waits()
-    this.processing = new Processing(settings, { client, parked, counters, waits, context })
+    const bound = boundHandlers(settings, counters, this.fork)
+    const { batches } = bound
+    this.processing = new Processing<E | ConsumerFailure, R>(bound, {
+      client,
+      parked,
+      counters,
+      waits,
+      context
+    })
     const { identify, prepare } = this.processing
     this.ring = identify === undefined ? undefined : makeKeyRing(keys, settings.groupId)
     const fail = (cause: Cause.Cause<E | ConsumerFailure>): void => this.fail(cause)
@@ -123,12 +132,9 @@ export class Engine<E, R> {
       concurrency: settings.concurrency,
       maxUnmarked: settings.maxUnmarked,
       handling:
-        settings.batches === undefined
+        batches === undefined
           ? perRecord(spans.record(this.processing.handler))
-          : perBatch<E | ConsumerFailure, R>(
-              spans.batch(settings.batches.handleBatch),
-              settings.batches.maxRecords
-            ),
+          : perBatch<E | ConsumerFailure, R>(spans.batch(batches.handleBatch), batches.maxRecords),
       context,
       dispatcher,
       onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)

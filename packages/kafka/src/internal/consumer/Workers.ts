@@ -8,6 +8,7 @@
  */
 import { interruptAtRest } from "@tidemark/core"
 import { Cause, type Context, Effect, Exit, type Fiber, type Scheduler } from "effect"
+import { atWorkFor } from "./deadline.ts"
 import type { Handling } from "./Handling.ts"
 import type { Partition } from "./Partition.ts"
 
@@ -88,7 +89,7 @@ export class Workers<E, R> {
       const { fiber, tile: first } = worker
       worker.revoked = true
       if (fiber !== undefined)
-        interruptAtRest(fiber, () => worker.partition === partition && worker.tile === first)
+        interruptAtRest(atWorkFor(fiber), () => worker.partition === partition && worker.tile === first)
     }
   }
 
@@ -96,7 +97,9 @@ export class Workers<E, R> {
   end(): void {
     for (const worker of [...this.all]) {
       worker.revoked = true
-      worker.fiber?.interruptUnsafe()
+      if (worker.fiber === undefined) continue
+      atWorkFor(worker.fiber).interruptUnsafe()
+      worker.fiber.interruptUnsafe()
     }
   }
 

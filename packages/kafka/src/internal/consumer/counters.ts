@@ -22,6 +22,8 @@ export interface Counters {
   duplicatesByKey: number
   /** Records dropped, since they had been received before: a rejoin fetches some again. */
   redelivered: number
+  /** Handlers that were interrupted since they were at work for longer than `stallTimeout`. */
+  stalled: number
   /** Assignments. */
   rebalances: number
   /** Partitions whose lease was lost while they were ours. */
@@ -60,6 +62,7 @@ export const makeCounters = (): Counters => ({
   duplicatesByPosition: 0,
   duplicatesByKey: 0,
   redelivered: 0,
+  stalled: 0,
   rebalances: 0,
   leaseLosses: 0,
   keyLeaseLosses: 0,

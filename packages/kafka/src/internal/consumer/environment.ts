@@ -7,7 +7,13 @@ import type {
   StoreError
 } from "@tidemark/core"
 import type { Cause, Clock, Config, Effect, Fiber, Scheduler } from "effect"
-import type { DecodeFailed, LogWentBack, SetAsideFailed, StoreLost } from "../../ConsumerErrors.ts"
+import type {
+  DecodeFailed,
+  HandlerStalled,
+  LogWentBack,
+  SetAsideFailed,
+  StoreLost
+} from "../../ConsumerErrors.ts"
 import type { KafkaClient, TopicPartition } from "../../KafkaClient.ts"
 import type { KafkaError } from "../../KafkaErrors.ts"
 import type { Counters } from "./counters.ts"
@@ -26,6 +32,7 @@ export type ConsumerFailure =
   | LogWentBack
   | DecodeFailed
   | SetAsideFailed
+  | HandlerStalled
   | Config.ConfigError
 
 export interface Environment {

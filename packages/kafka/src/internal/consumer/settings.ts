@@ -52,6 +52,8 @@ export interface Settings {
   readonly leaseMillis: number
   readonly drainTimeoutMillis: number
   readonly commitIntervalMillis: number
+  /** `undefined`: handlers take as long as they take. */
+  readonly stallTimeoutMillis: number | undefined
   /** How long a completed id is remembered; `undefined`: the store's default. */
   readonly retentionMillis: number | undefined
 }
@@ -121,6 +123,7 @@ const knownOptions: Readonly<Record<keyof AnyOptions<unknown, unknown>, true>> =
   lease: true,
   drainTimeout: true,
   commitInterval: true,
+  stallTimeout: true,
   retention: true
 }
 
@@ -297,6 +300,8 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
     leaseMillis,
     drainTimeoutMillis: millis("drainTimeout", options.drainTimeout, Math.min(10_000, leaseMillis / 2)),
     commitIntervalMillis: millis("commitInterval", options.commitInterval, 1_000),
+    stallTimeoutMillis:
+      options.stallTimeout === undefined ? undefined : millis("stallTimeout", options.stallTimeout, 0),
     retentionMillis:
       options.retention === undefined
         ? undefined
