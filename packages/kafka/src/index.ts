@@ -1,6 +1,7 @@
 export * from "./ConsumerErrors.ts"
 export * as DeadLetters from "./DeadLetters.ts"
 export * as Decoder from "./Decoder.ts"
+export * from "./guard.ts"
 export * as InProcessKafka from "./InProcessKafka.ts"
 export * from "./KafkaClient.ts"
 export * as KafkaConsumer from "./KafkaConsumer.ts"
