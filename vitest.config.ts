@@ -18,6 +18,7 @@ const projects = {
   demo: "examples/demo",
   "quick-start": "examples/quick-start",
   "own-store": "examples/own-store",
+  "kafkajs-guard": "examples/kafkajs-guard",
   regression: "regression",
   packaging: "regression/packaging"
 }
