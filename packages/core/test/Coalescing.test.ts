@@ -4,7 +4,12 @@ import { Coalescing } from "../src/index.ts"
 
 /** A store that notes its groups, and answers them when it is told to. */
 const slowStore = (
-  options: { readonly maxItems?: number; readonly concurrency?: number; readonly after?: "tick" } = {}
+  options: {
+    readonly maxItems?: number
+    readonly concurrency?: number
+    readonly worthwhile?: number
+    readonly after?: "tick"
+  } = {}
 ) =>
   Effect.gen(function* () {
     const groups: Array<{
@@ -177,6 +182,66 @@ describe("Coalescing", () => {
       yield* Effect.yieldNow
       yield* Effect.yieldNow
       expect(requestsOf(groups)).toEqual([[1], [2], [3, 4]])
+    })
+  )
+
+  it.effect("divides those who wait among the groups that may leave, where each is worth one", () =>
+    Effect.gen(function* () {
+      const tick = Effect.promise(() => new Promise<void>((resolve) => process.nextTick(resolve)))
+      const { answer, groups, start } = yield* slowStore({ concurrency: 2, worthwhile: 3, after: "tick" })
+      const ask = (from: number, to: number) =>
+        Effect.forEach(
+          Array.from({ length: to - from }, (_, index) => from + index),
+          start
+        )
+      yield* ask(0, 7)
+      yield* tick
+      expect(requestsOf(groups)).toEqual([
+        [0, 1, 2, 3],
+        [4, 5, 6]
+      ])
+      yield* answer(0)
+      yield* Effect.yieldNow
+      // two are not worth a group while another is under way
+      yield* ask(7, 9)
+      yield* tick
+      expect(groups.length).toBe(2)
+      yield* ask(9, 10)
+      yield* tick
+      expect(requestsOf(groups)[2]).toEqual([7, 8, 9])
+      yield* answer(1)
+      yield* answer(2)
+      yield* Effect.yieldNow
+      yield* ask(10, 12)
+      yield* tick
+      expect(requestsOf(groups)[3]).toEqual([10, 11])
+    })
+  )
+
+  it.effect("asks without a fiber, and stops that when its Scope closes", () =>
+    Effect.gen(function* () {
+      const open: Array<(exit: Coalescing.GroupExit<number, string>) => void> = []
+      const [answered, failed, stopped] = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const ask = yield* Coalescing.make<number, number, string>({
+            maxItems: 2,
+            concurrency: 3,
+            start: (_, tell) => {
+              open.push(tell)
+              return () => tell(Exit.interrupt())
+            }
+          })
+          const calls = yield* Effect.forEach([1, 2, 3], (request) =>
+            Effect.forkChild(ask(request), { startImmediately: true })
+          )
+          open[0](Exit.succeed([Exit.succeed(-1)]))
+          open[1](Exit.fail("gone"))
+          return calls
+        })
+      )
+      expect(yield* Fiber.join(answered)).toBe(-1)
+      expect(yield* Effect.flip(Fiber.join(failed))).toBe("gone")
+      expect(Exit.hasInterrupts(yield* Fiber.await(stopped))).toBe(true)
     })
   )
 

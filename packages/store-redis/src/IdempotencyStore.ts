@@ -79,11 +79,20 @@ export const make = (connection: Connection, waiters: Waiters, options: KeyStore
         patience: connection.patience(name),
         sizeOf,
         laneOf: ({ namespace }) => namespace,
-        run: (requests) =>
-          Effect.map(
-            connection.write(name, script, [baseOf(requests[0].namespace)], argsOf(pack(requests))),
-            (reply) =>
-              requests.map((request, place) => Exit.succeed(answerOf(reply as Reply, request, place)))
+        concurrency: 2,
+        worthwhile: 32,
+        start: (requests, answered) =>
+          connection.startWrite(
+            name,
+            script,
+            [baseOf(requests[0].namespace)],
+            argsOf(pack(requests)),
+            (exit) =>
+              answered(
+                Exit.map(exit, (reply) =>
+                  requests.map((request, place) => Exit.succeed(answerOf(reply as Reply, request, place)))
+                )
+              )
           )
       })
 

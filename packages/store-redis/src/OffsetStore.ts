@@ -93,16 +93,18 @@ export const make = (connection: Connection, waiters: Waiters, prefix: string) =
         patience: connection.patience(verb),
         sizeOf: ({ size }) => size,
         laneOf: ({ stream }) => stream,
-        run: (requests) =>
-          Effect.map(
-            connection.write(
-              verb,
-              script,
-              keysOf(requests[0].stream),
-              requests.flatMap(({ args }) => args)
-            ),
-            (replies) =>
-              requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+        start: (requests, answered) =>
+          connection.startWrite(
+            verb,
+            script,
+            keysOf(requests[0].stream),
+            requests.flatMap(({ args }) => args),
+            (exit) =>
+              answered(
+                Exit.map(exit, (replies) =>
+                  requests.map((_, index) => Exit.succeed(Array.isArray(replies) ? replies[index] : replies))
+                )
+              )
           )
       })
 

@@ -1,7 +1,7 @@
 /** Runs scripts and commands on Redis: a script by its hash, and by its text where Redis has forgotten it. */
 import type { StoreError } from "@tidemark/core"
-import { Effect } from "effect"
-import { Cluster } from "ioredis"
+import { Effect, Exit } from "effect"
+import { Cluster, Command } from "ioredis"
 import { failure } from "./errors.ts"
 import { type Client, Link, type Send } from "./Link.ts"
 import type { Script } from "./scripts.ts"
@@ -20,21 +20,57 @@ export interface ConnectionOptions {
   readonly waitReplicas: WaitReplicas | undefined
 }
 
-const saysOf = (code: string) => (error: unknown) =>
-  error instanceof Error && new RegExp(`(^|[ -])${code} `).test(error.message)
-
-const isMissingScript = saysOf("NOSCRIPT")
-const isWrongType = saysOf("WRONGTYPE")
+const isWrongType = (error: unknown): boolean =>
+  error instanceof Error && /(^|[ -])WRONGTYPE /.test(error.message)
 
 /** By the hash; and where Redis does not know it, by the text, which makes it known. */
 const byHashOrText = <A>(
-  script: Script,
-  send: (command: "evalsha" | "eval", script: string) => Promise<A>
-): Promise<A> =>
-  send("evalsha", script.sha).catch((error: unknown) => {
-    if (!isMissingScript(error)) throw error
-    return send("eval", script.text)
-  })
+  { sha, text }: Script,
+  again: boolean,
+  send: (command: "evalsha" | "eval", script: string) => A
+): A => (again ? send("eval", text) : send("evalsha", sha))
+
+const lengthOf = (argument: Argument): number =>
+  typeof argument === "string" ? Buffer.byteLength(argument) : argument.length
+
+/** A call of a script, written at one go in the form that goes on the wire; ioredis puts many small parts together. */
+class ScriptCall extends Command {
+  private readonly bytes: Buffer
+
+  constructor(command: string, script: string, keys: ReadonlyArray<string>, args: ReadonlyArray<Argument>) {
+    const words = [script, String(keys.length), ...keys, ...args]
+    super(command, words, { replyEncoding: "utf8" })
+    const head = `*${words.length + 1}\r\n$${command.length}\r\n${command}\r\n`
+    let size = head.length
+    for (const word of words) size += lengthOf(word) + 16
+    const bytes = Buffer.allocUnsafe(size)
+    let at = bytes.write(head)
+    for (const word of words) {
+      if (typeof word === "string") {
+        at += bytes.write(`$${lengthOf(word)}\r\n${word}\r\n`, at)
+      } else {
+        at += bytes.write(`$${word.length}\r\n`, at, "latin1")
+        at += word.copy(bytes, at)
+        at += bytes.write("\r\n", at, "latin1")
+      }
+    }
+    this.bytes = bytes.subarray(0, at)
+  }
+
+  override toWritable(): Buffer {
+    return this.bytes
+  }
+}
+
+/** Runs it on a fiber of its own; gives what interrupts that. */
+const startEffect = <A, E>(
+  effect: Effect.Effect<A, E>,
+  settle: (exit: Exit.Exit<A, E>) => void
+): (() => void) => {
+  const fiber = Effect.runFork(effect)
+  fiber.addObserver(settle)
+  return () => fiber.interruptUnsafe()
+}
 
 /** The scripts keep hardly anything but hashes: of a stream's parked records there is a sorted set too. */
 const typeOf = (key: string): string => (key.endsWith("}:i") ? "zset" : "hash")
@@ -68,10 +104,39 @@ export class Connection {
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<Argument>
   ): Effect.Effect<unknown, StoreError> {
+    return Effect.callback<unknown, StoreError>((resume) =>
+      Effect.sync(this.startWrite(verb, script, keys, args, resume))
+    )
+  }
+
+  /** The same without a fiber: tells the outcome once, and gives what stops it; then it tells that it was interrupted. */
+  startWrite(
+    verb: string,
+    script: Script,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<Argument>,
+    settle: (exit: Exit.Exit<unknown, StoreError>) => void
+  ): () => void {
     const { waitReplicas } = this
-    return waitReplicas === undefined
-      ? this.read(verb, script, keys, args)
-      : this.writeAndWait(verb, script, keys, args, waitReplicas)
+    if (waitReplicas !== undefined) {
+      return startEffect(this.writeAndWait(verb, script, keys, args, waitReplicas), settle)
+    }
+    let stopExplaining = (): void => {}
+    const stopAsking = this.link.ask(
+      verb,
+      (client, again) =>
+        client.sendCommand(
+          byHashOrText(script, again, (command, text) => new ScriptCall(command, text, keys, args))
+        ) as Promise<unknown>,
+      (exit) => {
+        if (Exit.isSuccess(exit)) settle(exit)
+        else stopExplaining = startEffect(this.explained(verb, keys, exit), settle)
+      }
+    )
+    return () => {
+      stopAsking()
+      stopExplaining()
+    }
   }
 
   /** Runs a script on keys of one slot. */
@@ -83,8 +148,8 @@ export class Connection {
   ): Effect.Effect<unknown, StoreError> {
     return this.send(
       verb,
-      (client) =>
-        byHashOrText(script, (command, text) => client[command](text, keys.length, ...keys, ...args)),
+      (client, again) =>
+        byHashOrText(script, again, (command, text) => client[command](text, keys.length, ...keys, ...args)),
       keys
     )
   }
@@ -98,8 +163,8 @@ export class Connection {
   ): Effect.Effect<unknown, StoreError> {
     return this.send(
       verb,
-      (client) =>
-        byHashOrText(script, (command, text) =>
+      (client, again) =>
+        byHashOrText(script, again, (command, text) =>
           client.callBuffer(command, text, keys.length, ...keys, ...args)
         ),
       keys
@@ -108,21 +173,7 @@ export class Connection {
 
   /** Anything else; `keys` are those that it is about. */
   send(verb: string, send: Send, keys: ReadonlyArray<string> = []): Effect.Effect<unknown, StoreError> {
-    return Effect.catch(this.link.send(verb, send), (error) =>
-      isWrongType(error.cause) && keys.length > 0
-        ? Effect.flatMap(this.notOurs(verb, keys), (key) =>
-            Effect.fail(
-              failure(
-                verb,
-                "Corrupt",
-                `${key} is not ours, though its name begins with our prefix; delete it, or give the store a prefix of its own`,
-                false,
-                error.cause
-              )
-            )
-          )
-        : Effect.fail(error)
-    )
+    return this.explained(verb, keys, this.link.send(verb, send))
   }
 
   /** For calls that wait for others before they are sent: the time-out counts from when they come. */
@@ -140,8 +191,8 @@ export class Connection {
     // one after the other on the same connection, which is the one that WAIT is about
     const written = this.send(
       verb,
-      (client) =>
-        byHashOrText(script, async (command, text) => {
+      (client, again) =>
+        byHashOrText(script, again, async (command, text) => {
           const replies = await client
             .pipeline()
             [command](text, keys.length, ...keys, ...args)
@@ -168,6 +219,29 @@ export class Connection {
         )
       )
     })
+  }
+
+  /** Names the key that is not ours, where that is what failed. */
+  private explained<A>(
+    verb: string,
+    keys: ReadonlyArray<string>,
+    asked: Effect.Effect<A, StoreError>
+  ): Effect.Effect<A, StoreError> {
+    return Effect.catch(asked, (error) =>
+      isWrongType(error.cause) && keys.length > 0
+        ? Effect.flatMap(this.notOurs(verb, keys), (key) =>
+            Effect.fail(
+              failure(
+                verb,
+                "Corrupt",
+                `${key} is not ours, though its name begins with our prefix; delete it, or give the store a prefix of its own`,
+                false,
+                error.cause
+              )
+            )
+          )
+        : Effect.fail(error)
+    )
   }
 
   /** The key that is not of the type that ours have, for people. */
