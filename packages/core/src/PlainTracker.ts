@@ -2,6 +2,7 @@
  * The tracker for plain async code: promises in, promises out, no Effect in sight.
  */
 import { Cause, Effect, Exit, Layer, ManagedRuntime } from "effect"
+import { StoreError } from "./Errors.ts"
 import type { IdempotencyStore } from "./IdempotencyStore.ts"
 import type { Key } from "./Key.ts"
 import * as Keys from "./Key.ts"
@@ -16,12 +17,12 @@ export interface PlainClaim extends HandlerClaim {
 
 /** What a plain tracker is made of. */
 export interface PlainTrackerOptions extends TrackerOptions {
-  /** The layer of a store: `MemoryStore.layer()`. */
+  /** A store, as its package makes it: `RedisStore.layer({ url })`, `SqliteStore.layer({ filename })`, `MemoryStore.layer()`. */
   readonly store: Layer.Layer<OffsetStore | IdempotencyStore, unknown>
 }
 
 /** A tracker for plain async code. A key is a text (an id in the tracker's namespace) or made by `Key`. */
-export interface PlainTracker extends AsyncDisposable {
+export interface PlainTracker extends AsyncDisposable, Disposable {
   /**
    * Runs the handler unless the key is completed or being processed. Rejects with the handler's own error, or with
    * one of `TrackerError`, which carry a stable `_tag`.
@@ -35,7 +36,11 @@ export interface PlainTracker extends AsyncDisposable {
   readonly isProcessed: (key: Key | string) => Promise<boolean>
   /** Marks the key completed without running anything; answers whether that was news. */
   readonly markProcessed: (key: Key | string) => Promise<boolean>
-  /** Closes the store. `await using` does it by itself, where the syntax is known: from Node 24 on, or compiled. */
+  /**
+   * Closes the store; again is no harm. Handlers that are at work get their signal, their calls reject, and so do later
+   * ones: `StoreError` `Closed`. `await using` closes by itself, where the syntax is known: from Node 24 on, or compiled;
+   * `using` begins to, and does not wait.
+   */
   readonly close: () => Promise<void>
 }
 
@@ -46,6 +51,15 @@ class Thrown {
     this.error = error
   }
 }
+
+const closed = (): StoreError =>
+  new StoreError({
+    store: "tracker",
+    verb: "use",
+    reason: "Closed",
+    detail: "the tracker was closed; make another",
+    retriable: false
+  })
 
 /**
  * A tracker for plain async code.
@@ -59,18 +73,24 @@ class Thrown {
  */
 export const makeTracker = async ({ store, ...options }: PlainTrackerOptions): Promise<PlainTracker> => {
   const runtime = ManagedRuntime.make(Tracker.layer(options).pipe(Layer.provide(store)))
+  let closing: Promise<void> | undefined
+  const close = (): Promise<void> => {
+    closing ??= runtime.dispose()
+    return closing
+  }
   const run = async <A>(effect: Effect.Effect<A, unknown, Tracker>): Promise<A> => {
+    if (closing !== undefined) throw closed()
     const exit = await runtime.runPromiseExit(effect)
     if (Exit.isSuccess(exit)) return exit.value
+    if (closing !== undefined && Cause.hasInterruptsOnly(exit.cause)) throw closed()
     const error = Cause.squash(exit.cause)
     throw error instanceof Thrown ? error.error : error
   }
   const tracker = await run(Tracker).catch(async (error: unknown) => {
-    await runtime.dispose()
+    await close()
     throw error
   })
   const keyOf = (key: Key | string): Key => (typeof key === "string" ? Keys.id(key) : key)
-  const close = (): Promise<void> => runtime.dispose()
   return {
     once: (key, handler, given) =>
       run(
@@ -97,6 +117,7 @@ export const makeTracker = async ({ store, ...options }: PlainTrackerOptions): P
     isProcessed: (key) => run(tracker.isProcessed(keyOf(key))),
     markProcessed: (key) => run(tracker.markProcessed(keyOf(key))),
     close,
-    [Symbol.asyncDispose]: close
+    [Symbol.asyncDispose]: close,
+    [Symbol.dispose]: () => void close()
   }
 }

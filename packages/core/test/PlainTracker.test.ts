@@ -1,4 +1,5 @@
-import { InvalidInput, Key, makeTracker } from "@tidemark/core"
+import { IdempotencyStore, InvalidInput, Key, LeaseLost, makeTracker, OffsetStore } from "@tidemark/core"
+import { Context, Effect, Layer, Scope } from "effect"
 import { describe, expect, it } from "vitest"
 import * as ModelStore from "./ModelStore.ts"
 
@@ -49,14 +50,53 @@ describe("makeTracker", () => {
       started.resolve(signal)
       return new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
     })
-    const settled = running.then(
-      () => "resolved",
-      () => "rejected"
-    )
+    const settled = expect(running).rejects.toMatchObject({ _tag: "StoreError", reason: "Closed" })
     const signal = await started.promise
     await tracker.close()
-    expect(await settled).toBe("rejected")
+    await settled
     expect(signal.aborted).toBe(true)
+  })
+
+  it("aborts the signal, and rejects with LeaseLost, when the lease is lost", async () => {
+    const context = await Effect.runPromise(Layer.buildWithScope(ModelStore.layer, Scope.makeUnsafe()))
+    const keys = Context.get(context, IdempotencyStore)
+    const offsets = Context.get(context, OffsetStore)
+    await using tracker = await makeTracker({
+      store: Layer.succeedContext(context),
+      namespace: "test",
+      lease: 150
+    })
+    const losses = [
+      ["order-1", keys.forget("test", ["order-1"])],
+      [Key.offset("s", 3), offsets.rewind("s", 0)]
+    ] as const
+    for (const [key, lose] of losses) {
+      const begun = Promise.withResolvers<AbortSignal>()
+      const running = tracker.once(key, async ({ signal }) => {
+        begun.resolve(signal)
+        await new Promise((resolve) => signal.addEventListener("abort", resolve))
+      })
+      const signal = await begun.promise
+      await Effect.runPromise<unknown, unknown>(lose)
+      await expect(running).rejects.toBeInstanceOf(LeaseLost)
+      expect(signal.aborted).toBe(true)
+    }
+  })
+
+  it("closes once, by hand or by itself, and says then that it is closed", async () => {
+    let kept: Awaited<ReturnType<typeof open>> | undefined
+    {
+      using tracker = await open()
+      kept = tracker
+      await tracker.once("order-1", () => 1)
+    }
+    await Promise.all([kept.close(), kept[Symbol.asyncDispose]()])
+    for (const late of [
+      kept.once("order-2", () => 1),
+      kept.isProcessed("order-1"),
+      kept.markProcessed("order-3")
+    ])
+      await expect(late).rejects.toMatchObject({ _tag: "StoreError", reason: "Closed", retriable: false })
   })
 
   it("rejects bad options and bad keys with InvalidInput", async () => {

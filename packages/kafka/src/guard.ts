@@ -118,7 +118,7 @@ export interface GuardReport extends GuardCounts {
   readonly partitions: ReadonlyArray<PartitionReport>
 }
 
-export interface Guard extends AsyncDisposable {
+export interface Guard extends AsyncDisposable, Disposable {
   /**
    * Wraps an `eachMessage` handler: it runs only for messages that are new. Rejects as the handler does, and kafkajs
    * delivers again; the claim is given back at once.
@@ -140,7 +140,10 @@ export interface Guard extends AsyncDisposable {
   readonly counts: () => GuardCounts
   /** The counts, and how far the partitions have come, which asks the store. */
   readonly report: () => Promise<GuardReport>
-  /** Closes the store. Disconnect the consumer first. `await using` does it by itself. */
+  /**
+   * Closes the store; again is no harm. Disconnect the consumer first: what is delivered later is rejected with
+   * `StoreError` `Closed`. `await using` closes by itself; `using` begins to, and does not wait.
+   */
   readonly close: () => Promise<void>
 }
 

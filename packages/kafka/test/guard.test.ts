@@ -236,6 +236,16 @@ describe("eachMessage", () => {
     await guarded.eachMessage(() => {})(payloadAt(0))
     await Promise.all([guarded.close(), guarded.close()])
     await guarded[Symbol.asyncDispose]()
+    await expect(guarded.eachMessage(() => {})(payloadAt(1))).rejects.toMatchObject({ reason: "Closed" })
+  })
+
+  it("a closed shadow still lets everything through", async () => {
+    const shadow = await open({ shadow: true })
+    await shadow.close()
+    const ran = vi.fn()
+    await shadow.eachMessage(ran)(payloadAt(0))
+    expect(ran).toHaveBeenCalledOnce()
+    expect(shadow.counts()).toMatchObject({ processed: 1, undecided: 1 })
   })
 })
 

@@ -6,7 +6,8 @@ import {
   OffsetRanges,
   OffsetStore,
   Patience,
-  type Policies
+  type Policies,
+  StoreError
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type ManagedRuntime, Metric } from "effect"
 import type { Batch, EachBatchPayload, EachMessagePayload } from "kafkajs"
@@ -67,6 +68,15 @@ interface Retriable {
 }
 
 const neverAborted: GuardClaim = { token: undefined, signal: new AbortController().signal }
+
+const closed = (): StoreError =>
+  new StoreError({
+    store: "guard",
+    verb: "claim",
+    reason: "Closed",
+    detail: "the guard was closed; disconnect the consumer first",
+    retriable: false
+  })
 
 /** A batch as kafkajs has it, with fewer messages: its bounds and its lag stay those of the whole. */
 const withMessages = (batch: Batch, places: ReadonlyArray<number>): Batch => {
@@ -193,6 +203,10 @@ export class PlainGuard implements Guard {
     return this.close()
   }
 
+  [Symbol.dispose](): void {
+    void this.close()
+  }
+
   async #close(): Promise<void> {
     let timer: NodeJS.Timeout | undefined
     const tooLong = new Promise<void>((resolve) => {
@@ -245,6 +259,7 @@ export class PlainGuard implements Guard {
     const counts = this.#counts
     counts.seen += delivery.items.length
     if (this.#options.shadow === true) return this.#watch(delivery, handling)
+    if (this.#closing !== undefined) throw closed()
     let started = false
     const run: RunNew<unknown> = (places, token) =>
       Effect.match(
@@ -347,7 +362,7 @@ export class PlainGuard implements Guard {
   #decide(delivery: Delivery, handled: Promise<number>): void {
     const counts = this.#counts
     const count = delivery.items.length
-    if (this.#deciding.size >= mostUndecided) {
+    if (this.#closing !== undefined || this.#deciding.size >= mostUndecided) {
       counts.undecided += count
       return
     }
