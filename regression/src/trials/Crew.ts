@@ -6,7 +6,14 @@ import type { Death } from "./verdict.ts"
 
 const program = fileURLToPath(new URL("./internal/consumerProgram.ts", import.meta.url))
 
-const nothingYet: Telling = { rebalances: 0, leaseLosses: 0, processed: 0, owned: 0, unfinished: 0, refused: 0 }
+const nothingYet: Telling = {
+  rebalances: 0,
+  leaseLosses: 0,
+  processed: 0,
+  owned: 0,
+  unfinished: 0,
+  refused: 0
+}
 
 export class Member {
   readonly name: string

@@ -3,7 +3,8 @@ import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import type { Effect } from "./Ledger.ts"
 
-const columns = "member TEXT, value INTEGER, key TEXT, partition INTEGER, offset INTEGER, token INTEGER, at INTEGER"
+const columns =
+  "member TEXT, value INTEGER, key TEXT, partition INTEGER, offset INTEGER, token INTEGER, at INTEGER"
 
 /** The table of effects, which a store's own database can have too. */
 export const createEffects = `CREATE TABLE IF NOT EXISTS effects (${columns})`
@@ -12,7 +13,9 @@ export const createEffects = `CREATE TABLE IF NOT EXISTS effects (${columns})`
 export const readEffects = (filename: string): ReadonlyArray<Effect> => {
   const db = new DatabaseSync(filename, { readOnly: true, timeout: 5_000 })
   try {
-    return db.prepare("SELECT * FROM effects ORDER BY rowid").all() as ReadonlyArray<unknown> as ReadonlyArray<Effect>
+    return db
+      .prepare("SELECT * FROM effects ORDER BY rowid")
+      .all() as ReadonlyArray<unknown> as ReadonlyArray<Effect>
   } finally {
     db.close()
   }

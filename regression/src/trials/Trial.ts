@@ -36,6 +36,8 @@ export interface TrialOptions {
   readonly times: number
   /** Told now and then: what part is done, and in words. */
   readonly onProgress?: ((share: number, words: string) => void) | undefined
+  /** A broker that is there already, for trials that need none of their own. */
+  readonly brokers?: ReadonlyArray<string> | undefined
 }
 
 /** What a trial needs besides. */
@@ -79,12 +81,19 @@ export const randomOf = (seed: number): (() => number) => {
 
 const pause = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
+type Broker = Pick<KafkaServer, "brokers" | "stop"> | OwnKafkaServer
+
+const openBroker = async ({ brokers }: TrialOptions, { ownBroker }: Needs): Promise<Broker> => {
+  if (ownBroker) return startOwnKafka()
+  return brokers === undefined ? startKafka() : { brokers, stop: async () => {} }
+}
+
 /** A trial under way. */
 export class Stage implements AsyncDisposable {
   readonly random: () => number
   readonly crew: Crew
   readonly options: TrialOptions
-  readonly broker: KafkaServer | OwnKafkaServer
+  readonly broker: Broker
   readonly redis: OwnRedisServer | undefined
   /** Between the consumers and the broker, and between them and Redis. */
   readonly networks: ReadonlyArray<TcpProxy>
@@ -100,7 +109,7 @@ export class Stage implements AsyncDisposable {
   private constructor(parts: {
     readonly crew: Crew
     readonly options: TrialOptions
-    readonly broker: KafkaServer | OwnKafkaServer
+    readonly broker: Broker
     readonly redis: OwnRedisServer | undefined
     readonly networks: ReadonlyArray<TcpProxy>
     readonly folder: string
@@ -127,7 +136,7 @@ export class Stage implements AsyncDisposable {
     try {
       const folder = mkdtempSync(join(tmpdir(), "tidemark-trial-"))
       disposal.push(() => rmSync(folder, { recursive: true, force: true }))
-      const broker = needs.ownBroker ? await startOwnKafka() : await startKafka()
+      const broker = await openBroker(options, needs)
       disposal.push(() => broker.stop())
       const { networks, redis, store } = await openStore(options, needs, folder, disposal)
       const routes: Record<string, string> = {}
@@ -151,7 +160,11 @@ export class Stage implements AsyncDisposable {
             : (store as { readonly filename: string }).filename
       if (effectsFile !== undefined) prepareEffects(effectsFile, effect)
       const topic = uniqueName("trial")
-      const kafka = new Kafka({ brokers: [...broker.brokers], logLevel: logLevel.NOTHING, retry: { retries: 30 } })
+      const kafka = new Kafka({
+        brokers: [...broker.brokers],
+        logLevel: logLevel.NOTHING,
+        retry: { retries: 30 }
+      })
       const admin = kafka.admin()
       await admin.connect()
       await admin.createTopics({
@@ -178,7 +191,18 @@ export class Stage implements AsyncDisposable {
       })
       disposal.push(() => crew.end())
       const all = [...toBroker, ...networks]
-      return new Stage({ crew, options, broker, redis, networks: all, folder, producer, topic, effectsFile, disposal })
+      return new Stage({
+        crew,
+        options,
+        broker,
+        redis,
+        networks: all,
+        folder,
+        producer,
+        topic,
+        effectsFile,
+        disposal
+      })
     } catch (error) {
       await disposeAll(disposal)
       throw error
@@ -200,7 +224,9 @@ export class Stage implements AsyncDisposable {
   /** How many records took effect. */
   get done(): number {
     this.read()
-    return this.effectsFile === undefined ? this.ledger.times.size : new Set(this.effects().map(({ value }) => value)).size
+    return this.effectsFile === undefined
+      ? this.ledger.times.size
+      : new Set(this.effects().map(({ value }) => value)).size
   }
 
   /** Waits for a while, with a look at the consumers. */
@@ -210,7 +236,10 @@ export class Stage implements AsyncDisposable {
       this.crew.check()
       const { done } = this
       const { onProgress, records } = this.options
-      onProgress?.(done / records, `${done} of ${records} took effect, ${this.crew.rebalances} rebalances, ${this.crew.deaths.length} deaths`)
+      onProgress?.(
+        done / records,
+        `${done} of ${records} took effect, ${this.crew.rebalances} rebalances, ${this.crew.deaths.length} deaths`
+      )
       const left = until - performance.now()
       if (left <= 0) return
       await pause(Math.min(left, 250))
@@ -223,7 +252,9 @@ export class Stage implements AsyncDisposable {
     while (!condition()) {
       if (performance.now() > giveUpAt) {
         const told = [...this.crew.living].map(({ name, told }) => `${name} ${JSON.stringify(told)}`)
-        throw new Error(`waited ${patienceMillis / 1_000} s for: ${what}; ${this.done} of ${this.sent} done; ${told.join("; ")}`)
+        throw new Error(
+          `waited ${patienceMillis / 1_000} s for: ${what}; ${this.done} of ${this.sent} done; ${told.join("; ")}`
+        )
       }
       await this.pass(100)
     }

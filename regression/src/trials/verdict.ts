@@ -30,7 +30,11 @@ export interface Verdict {
  */
 export const judge = (
   effects: ReadonlyArray<Effect>,
-  { atRisk, deaths, sent }: { readonly sent: number; readonly deaths: ReadonlyArray<Death>; readonly atRisk: number }
+  {
+    atRisk,
+    deaths,
+    sent
+  }: { readonly sent: number; readonly deaths: ReadonlyArray<Death>; readonly atRisk: number }
 ): Verdict => {
   const byValue = new Map<number, Array<Effect>>()
   const byMember = new Map<string, Array<Effect>>()
@@ -49,7 +53,9 @@ export const judge = (
     const inTime = all.toSorted((one, other) => one.at - other.at)
     const bad = inTime.slice(0, -1).find((effect) => !exposed.has(effect))
     if (bad === undefined) return []
-    return [`${value}: ${inTime.map(({ at, member, token }) => `${member} at ${at} under ${token}`).join(", ")}`]
+    return [
+      `${value}: ${inTime.map(({ at, member, token }) => `${member} at ${at} under ${token}`).join(", ")}`
+    ]
   })
   return {
     effects: effects.length,

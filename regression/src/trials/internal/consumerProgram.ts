@@ -7,7 +7,7 @@ import { OffsetRanges } from "@tidemark/core"
 import { KafkaConsumer, KafkaJs, type KafkaRecord } from "@tidemark/kafka"
 import { RedisStore } from "@tidemark/store-redis"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
-import { Cause, Effect, Exit, type Fiber, Layer, Logger } from "effect"
+import { Cause, Effect, Exit, type Fiber, Layer, Logger, Option } from "effect"
 import { FencedLedger } from "../FencedLedger.ts"
 import { openLedger } from "../Ledger.ts"
 
@@ -74,7 +74,9 @@ const clientOf = ({ brokers, member, routes }: Instructions) =>
 const handlerOf = (instructions: Instructions) =>
   Effect.gen(function* () {
     const { effect, folder, member, workMillis } = instructions
-    const work = Effect.suspend(() => (workMillis === 0 ? Effect.void : Effect.sleep(Math.random() * workMillis)))
+    const work = Effect.suspend(() =>
+      workMillis === 0 ? Effect.void : Effect.sleep(Math.random() * workMillis)
+    )
     const seen = ({ key, offset, partition, value }: KafkaRecord, token: number) => ({
       value: Number(String(value)),
       key: String(key),
@@ -106,7 +108,7 @@ const handlerOf = (instructions: Instructions) =>
         }
       }
       case "transaction": {
-        const database = yield* SqliteDatabase
+        const database = Option.getOrThrow(yield* Effect.serviceOption(SqliteDatabase))
         return {
           refused,
           handler: (record: KafkaRecord, claim: KafkaConsumer.RecordClaim) =>
@@ -147,7 +149,14 @@ const consume = (instructions: Instructions) =>
       const { leaseLosses, processed, rebalances } = counters
       const owned = partitions.filter(({ phase }) => phase === "owned").length
       const unfinished = partitions.reduce((sum, one) => sum + one.unfinished, 0)
-      const telling: Telling = { rebalances, leaseLosses, processed, owned, unfinished, refused: refused.count }
+      const telling: Telling = {
+        rebalances,
+        leaseLosses,
+        processed,
+        owned,
+        unfinished,
+        refused: refused.count
+      }
       process.send?.(telling)
     })
     yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(tellEachMillis), tell)))
@@ -165,6 +174,6 @@ process.once("disconnect", () => process.exit(1))
 process.once("SIGTERM", () => (fiber === undefined ? process.exit(0) : fiber.interruptUnsafe()))
 process.once("message", (instructions: Instructions) => {
   const layers = Layer.mergeAll(clientOf(instructions), storeOf(instructions.store), Logger.layer([]))
-  fiber = Effect.runFork(Effect.provide(Effect.scoped(consume(instructions)), layers as never))
+  fiber = Effect.runFork(Effect.provide(Effect.scoped(consume(instructions)), layers))
   fiber.addObserver(end)
 })

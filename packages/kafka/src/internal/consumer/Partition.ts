@@ -412,6 +412,15 @@ export class Partition implements Positioned {
 
   // --- letting go
 
+  /** Whether its claim is lost, or its lease over by now: then it is lost. */
+  loseIfOver(): boolean {
+    const { clock } = this.environment
+    if (this.lease !== undefined && Patience.monotonicMillis(clock) >= this.lease.deadline) {
+      this.lose("its lease ended")
+    }
+    return this.phase === "closed"
+  }
+
   /** The claim is no longer ours: what is queued is dropped, and what is at work interrupted. */
   private lose(why: string): void {
     if (this.phase === "closed") return

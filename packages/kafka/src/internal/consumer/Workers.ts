@@ -210,7 +210,8 @@ export class Workers<E, R> {
       return
     }
     this.running -= worker.records
-    if (!revoked) this.options.onFailure(cause, partition, tile)
+    // a late writer is turned away before its keeper has looked at the clock, where the process was frozen
+    if (!revoked && !partition.loseIfOver()) this.options.onFailure(cause, partition, tile)
     else if (!onlyInterrupted) this.tellOfFailure(partition, cause)
     this.options.handling.abandon(worker, partition, cause)
     this.schedule()
