@@ -98,7 +98,10 @@ export class Crew {
   async stop(member: Member): Promise<void> {
     this.leave(member)
     this.stops.push(await member.stop())
-    if (member.ended !== "well") this.failures.push(`${member.name} ended ${member.ended}`)
+    // one that had not begun yet knows nothing of signals
+    const hadBegun = member.told !== nothingYet
+    if (member.ended !== "well" && (hadBegun || member.ended !== "SIGTERM"))
+      this.failures.push(`${member.name} ended ${member.ended}`)
   }
 
   async kill(member: Member): Promise<void> {

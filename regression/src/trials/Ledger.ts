@@ -2,7 +2,7 @@
  * What really happened: each effect is a line in a file of the process that had it, written before its handler ends.
  * No tracker can read it, and no death takes anything out of it.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from "node:fs"
+import { closeSync, openSync, readdirSync, readSync, writeSync } from "node:fs"
 import { join } from "node:path"
 
 /** An effect, in the order in which its process had them. */

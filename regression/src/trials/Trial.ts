@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { KafkaClient, KafkaJs } from "@tidemark/kafka"
 import {
   type KafkaServer,
   type OwnKafkaServer,
@@ -17,6 +18,7 @@ import {
   type TcpProxy,
   uniqueName
 } from "@tidemark/test-servers"
+import { Effect } from "effect"
 import { Kafka, logLevel, type Producer } from "kafkajs"
 import { Crew } from "./Crew.ts"
 import { createEffects, FencedLedger, readEffects } from "./FencedLedger.ts"
@@ -69,7 +71,7 @@ const keys = 200
 const produceAtOnce = 500
 
 /** A small generator, so that a seed gives the same trial: mulberry32. */
-export const randomOf = (seed: number): (() => number) => {
+const randomOf = (seed: number): (() => number) => {
   let state = seed >>> 0
   return () => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -80,6 +82,14 @@ export const randomOf = (seed: number): (() => number) => {
 }
 
 const pause = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
+
+/** Answers when each partition's leader does. */
+const createTopic = (brokers: ReadonlyArray<string>, topic: string, partitions: number): Promise<void> =>
+  Effect.runPromise(
+    Effect.flatMap(KafkaClient, (client) => client.createTopics([{ topic, partitions }])).pipe(
+      Effect.provide(KafkaJs.layer({ brokers, logLevel: "nothing" }))
+    )
+  )
 
 type Broker = Pick<KafkaServer, "brokers" | "stop"> | OwnKafkaServer
 
@@ -165,13 +175,7 @@ export class Stage implements AsyncDisposable {
         logLevel: logLevel.NOTHING,
         retry: { retries: 30 }
       })
-      const admin = kafka.admin()
-      await admin.connect()
-      await admin.createTopics({
-        topics: [{ topic, numPartitions: options.partitions }],
-        waitForLeaders: true
-      })
-      await admin.disconnect()
+      await createTopic(broker.brokers, topic, options.partitions)
       const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
       await producer.connect()
       disposal.push(() => producer.disconnect().catch(() => {}))

@@ -36,7 +36,8 @@ const ownsAll = (stage: Stage): boolean => stage.crew.owned === stage.options.pa
 
 const startCrew = async (stage: Stage, size: number): Promise<void> => {
   for (let index = 0; index < size; index++) stage.crew.start()
-  await stage.until("all partitions are owned", () => ownsAll(stage))
+  const isReady = (): boolean => ownsAll(stage) && [...stage.crew.living].every(({ told }) => told.owned > 0)
+  await stage.until("each owns some of the partitions", isReady)
 }
 
 /** Lets something go wrong again and again while records come, at least so many times, and waits for the rest. */
