@@ -3,10 +3,12 @@ import { Effect } from "effect"
 
 /** A place in a queue. Whoever has one must `leave` it, whether its turn came or not. */
 export interface Place {
+  /** Whether it is our turn. */
+  readonly isMine: () => boolean
   /** Succeeds when it is our turn; fails when patience ends before. */
   readonly turn: <E>(patienceMillis: number, tooLate: () => E) => Effect.Effect<void, E>
   /** Gives the place up: where it was our turn, the next in the queue has it now. */
-  readonly leave: Effect.Effect<void>
+  readonly leave: () => void
 }
 
 export class FairQueues {
@@ -30,6 +32,7 @@ export class FairQueues {
       else wake = () => resume(Effect.void)
     })
     return {
+      isMine: () => mine,
       turn: (patienceMillis, tooLate) =>
         Effect.suspend(() => {
           if (mine) return Effect.void
@@ -40,12 +43,12 @@ export class FairQueues {
             orElse: () => Effect.fail(tooLate())
           })
         }),
-      leave: Effect.sync(() => {
+      leave: () => {
         if (left) return
         left = true
         if (mine) this.next(name)
         else if (queue !== undefined) queue.splice(queue.indexOf(called), 1)
-      })
+      }
     }
   }
 
