@@ -220,6 +220,19 @@ describe("eachMessage", () => {
     expect(signal.aborted).toBe(true)
   })
 
+  it("takes the messages of any client", async () => {
+    await using guarded = await open()
+    const messages: Array<string> = []
+    const handle = guarded.eachMessage<{
+      topic: string
+      partition: number
+      message: { offset: bigint; text: string }
+    }>(({ message }) => messages.push(message.text))
+    for (const offset of [5n, 6n, 5n])
+      await handle({ topic: "orders", partition: 0, message: { offset, text: `at ${offset}` } })
+    expect(messages).toEqual(["at 5", "at 6"])
+  })
+
   it("refuses what can't be an offset, a group or an option", async () => {
     await using guarded = await open()
     await expect(guarded.eachMessage(() => {})(payloadAt(-1))).rejects.toMatchObject({ _tag: "InvalidInput" })
@@ -474,6 +487,20 @@ describe("shadow mode", () => {
     await vi.waitUntil(async () => (await watermarkOf(context)) === 3)
     await vi.waitUntil(() => shadow.counts().duplicatesByPosition === 1)
     expect(shadow.counts()).toMatchObject({ seen: 5, processed: 2, failed: 1 })
+  })
+
+  it("lets through what it can't decide about", async () => {
+    const identify = () => {
+      throw new Error("no id")
+    }
+    await using shadow = await open({ shadow: true, identify })
+    const ran = vi.fn()
+    await shadow.eachMessage(ran)(payloadAt(0))
+    await shadow.eachMessage(ran)(payloadAt(1))
+    expect(ran).toHaveBeenCalledTimes(2)
+    await vi.waitUntil(() => shadow.counts().undecided === 2)
+    await using guarded = await open({ identify })
+    await expect(guarded.eachMessage(ran)(payloadAt(0))).rejects.toThrow("no id")
   })
 
   it("neither waits for another owner nor for a store", async () => {

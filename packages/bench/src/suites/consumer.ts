@@ -1,5 +1,6 @@
 /** The consumer with nothing to do, on a real broker, beside kafkajs with nothing to do. */
 import { KafkaClient, KafkaConsumer, KafkaJs } from "@tidemark/kafka"
+import { PlatformaticKafka } from "@tidemark/kafka/platformatic"
 import { MemoryStore } from "@tidemark/store-memory"
 import { startKafka, uniqueName } from "@tidemark/test-servers"
 import { Effect, Fiber, Layer } from "effect"
@@ -55,7 +56,10 @@ const eachBatch = kafkaJs((count) => ({
 
 /** Ours is done when every watermark is at the end: when all is completed in the store. */
 const tidemark =
-  (order: KafkaConsumer.Order): Reader =>
+  (
+    order: KafkaConsumer.Order,
+    driver: typeof KafkaJs.layer | typeof PlatformaticKafka.layer = KafkaJs.layer
+  ): Reader =>
   (brokers, topic) =>
     Effect.gen(function* () {
       let from = 0
@@ -78,16 +82,14 @@ const tidemark =
       const millis = performance.now() - from
       yield* Fiber.interrupt(fiber)
       return millis
-    }).pipe(
-      Effect.provide(Layer.mergeAll(KafkaJs.layer({ brokers }), MemoryStore.layer())),
-      Effect.runPromise
-    )
+    }).pipe(Effect.provide(Layer.mergeAll(driver({ brokers }), MemoryStore.layer())), Effect.runPromise)
 
 const contestants: ReadonlyArray<readonly [name: string, read: Reader]> = [
   ["kafkajs eachMessage", eachMessage],
   ["kafkajs eachBatch", eachBatch],
   ["tidemark, order key", tidemark("key")],
-  ["tidemark, order none", tidemark("none")]
+  ["tidemark, order none", tidemark("none")],
+  ["tidemark, order key, @platformatic/kafka", tidemark("key", PlatformaticKafka.layer)]
 ]
 
 const produce = (brokers: ReadonlyArray<string>, topic: string): Promise<void> =>
@@ -134,7 +136,7 @@ export const suite: Suite = {
           measured: spread(times[index].map((time) => (records / time) * 1_000))
         })
       ),
-      ...[2, 3].map(
+      ...[2, 3, 4].map(
         (index): Figure => ({
           what: `${contestants[index][0]}: rate against eachMessage's`,
           unit: "x",
@@ -142,7 +144,7 @@ export const suite: Suite = {
           target: { atLeast: 1 }
         })
       ),
-      ...[2, 3].map(
+      ...[2, 3, 4].map(
         (index): Figure => ({
           what: `${contestants[index][0]}: rate against eachBatch's`,
           unit: "x",

@@ -42,6 +42,15 @@ const closeTimeoutMillis = 5_000
 type Services = OffsetStore | IdempotencyStore
 type Counts = { -readonly [Name in keyof GuardCounts]: GuardCounts[Name] }
 
+/** Messages of one partition, as they were delivered: what they cover is `[from, to)`. */
+interface Given {
+  readonly topic: string
+  readonly partition: number
+  readonly messages: ReadonlyArray<GuardedMessage>
+  readonly from: number
+  readonly to: number
+}
+
 /** One call of a handler. */
 interface Handling {
   /** Calls it for the messages at these places. */
@@ -133,8 +142,8 @@ export class PlainGuard implements Guard {
     async (payload: Payload): Promise<void> => {
       const { message, partition, topic } = payload
       const offset = Number(message.offset)
-      const delivery = this.#delivery(topic, partition, [message], offset, offset + 1)
-      await this.#deliver(delivery, payload.heartbeat, {
+      const given: Given = { topic, partition, messages: [message], from: offset, to: offset + 1 }
+      await this.#deliver(given, payload.heartbeat, {
         handle: async (_, claim) => handler(payload, claim),
         through: (succeeded) => (succeeded ? offset + 1 : offset)
       })
@@ -148,6 +157,10 @@ export class PlainGuard implements Guard {
     async (payload: EachBatchPayload): Promise<void> => {
       const { batch } = payload
       const { messages, partition, topic } = batch
+      if (messages.length === 0) {
+        await handler(payload, neverAborted)
+        return
+      }
       const first = Number(messages[0]?.offset)
       const lastMessage = Number(messages.at(-1)?.offset)
       const to = Math.max(lastMessage, Number(batch.lastOffset())) + 1
@@ -160,18 +173,15 @@ export class PlainGuard implements Guard {
       // As kafkajs has it: with its last message, the markers behind it are done.
       const reached = () => (resolved >= lastMessage ? to : resolved + 1)
       const through = (succeeded: boolean): number => (succeeded && autoResolve ? to : reached())
-      await this.#deliver(
-        this.#delivery(topic, partition, messages, fetchedFrom(batch, first), to),
-        payload.heartbeat,
-        {
-          handle: async (places, claim) => {
-            fresh = places
-            const given = places.length === messages.length ? batch : withMessages(batch, places)
-            await handler({ ...payload, batch: given, resolveOffset }, claim)
-          },
-          through
-        }
-      )
+      const given: Given = { topic, partition, messages, from: fetchedFrom(batch, first), to }
+      await this.#deliver(given, payload.heartbeat, {
+        handle: async (places, claim) => {
+          fresh = places
+          const part = places.length === messages.length ? batch : withMessages(batch, places)
+          await handler({ ...payload, batch: part, resolveOffset }, claim)
+        },
+        through
+      })
       if (autoResolve || this.#options.shadow === true) return
       // The handler has not seen the duplicates, and could not resolve those behind the last that it did.
       const undone = fresh.find((place) => Number(messages[place]?.offset) >= reached())
@@ -217,22 +227,15 @@ export class PlainGuard implements Guard {
     await this.#runtime.dispose()
   }
 
-  #delivery(
-    topic: string,
-    partition: number,
-    messages: ReadonlyArray<GuardedMessage>,
-    from: number,
-    to: number
-  ): Delivery {
-    const place = this.#place(topic, partition)
+  /** Throws where `identify` does, and for what can't be an offset. */
+  #delivery({ from, messages, partition, to, topic }: Given): Delivery {
+    const { stream } = this.#place(topic, partition)
     const { identify } = this.#options
     const items = messages.map((message) => ({
       offset: Number(message.offset),
       id: identify?.(message, { topic, partition })
     }))
-    // an offset that can't be one is refused here, before anything is asked
-    OffsetRanges.make(from, to)
-    return { stream: place.stream, items, from, to }
+    return { stream, items, ranges: OffsetRanges.make(from, to), from, to }
   }
 
   #place(topic: string, partition: number): Place {
@@ -252,14 +255,15 @@ export class PlainGuard implements Guard {
   }
 
   async #deliver(
-    delivery: Delivery,
+    given: Given,
     heartbeat: (() => Promise<void>) | undefined,
     handling: Handling
   ): Promise<void> {
     const counts = this.#counts
-    counts.seen += delivery.items.length
-    if (this.#options.shadow === true) return this.#watch(delivery, handling)
+    counts.seen += given.messages.length
+    if (this.#options.shadow === true) return this.#watch(given, handling)
     if (this.#closing !== undefined) throw closed()
+    const delivery = this.#delivery(given)
     let started = false
     const run: RunNew<unknown> = (places, token) =>
       Effect.match(
@@ -342,12 +346,12 @@ export class PlainGuard implements Guard {
   }
 
   /** Shadow mode: the handler runs at once and on everything; the decision is made beside it. */
-  async #watch(delivery: Delivery, handling: Handling): Promise<void> {
+  async #watch(given: Given, handling: Handling): Promise<void> {
     const counts = this.#counts
     const handled = Promise.withResolvers<number>()
-    this.#decide(delivery, handled.promise)
+    this.#decide(given, handled.promise)
     try {
-      const places = delivery.items.map((_, place) => place)
+      const places = given.messages.map((_, place) => place)
       await handling.handle(places, neverAborted)
     } catch (error) {
       counts.failed++
@@ -355,40 +359,44 @@ export class PlainGuard implements Guard {
       throw error
     }
     const through = handling.through(true)
-    counts.processed += delivery.items.filter(({ offset }) => offset < through).length
+    counts.processed += given.messages.filter(({ offset }) => Number(offset) < through).length
     handled.resolve(through)
   }
 
-  #decide(delivery: Delivery, handled: Promise<number>): void {
+  #decide(given: Given, handled: Promise<number>): void {
     const counts = this.#counts
-    const count = delivery.items.length
     if (this.#closing !== undefined || this.#deciding.size >= mostUndecided) {
-      counts.undecided += count
+      counts.undecided += given.messages.length
       return
     }
+    const watching = Effect.suspend(() =>
+      watched(
+        this.#delivery(given),
+        this.#terms,
+        Effect.promise(() => handled)
+      )
+    )
     const decided = (exit: Exit.Exit<Seen, unknown>): void => {
       this.#deciding.delete(deciding)
       if (Exit.isSuccess(exit)) {
         counts.duplicatesByPosition += exit.value.duplicatesByPosition
         counts.duplicatesById += exit.value.duplicatesById
         counts.inFlightElsewhere += exit.value.inFlight
-        return
-      }
-      counts.undecided += count
-      if (this.#toldUndecided) return
-      this.#toldUndecided = true
-      const why = String(Cause.squash(exit.cause))
-      this.#runtime.runFork(
-        Effect.logWarning(`tidemark: a shadow could not decide about ${delivery.stream}: ${why}`)
-      )
+      } else this.#undecided(given, exit.cause)
     }
-    const watching = watched(
-      delivery,
-      this.#terms,
-      Effect.promise(() => handled)
-    )
     const deciding = this.#runtime.runPromiseExit(watching).then(decided)
     this.#deciding.add(deciding)
+  }
+
+  /** Counts it, and says why, the first time. */
+  #undecided({ messages, partition, topic }: Given, cause: Cause.Cause<unknown>): void {
+    this.#counts.undecided += messages.length
+    if (this.#toldUndecided || this.#closing !== undefined) return
+    this.#toldUndecided = true
+    const why = `partition ${partition} of topic "${topic}": ${String(Cause.squash(cause))}`
+    this.#runtime.runFork(
+      Effect.logWarning(`tidemark: a shadow could not decide about ${why}; later ones are only counted`)
+    )
   }
 }
 

@@ -27,7 +27,8 @@ export interface GuardedItem {
 export interface Delivery {
   readonly stream: string
   readonly items: ReadonlyArray<GuardedItem>
-  /** What the delivery covers, `[from, to)`: its messages, and offsets in between at which there is none. */
+  readonly ranges: OffsetRanges.OffsetRanges
+  /** What the delivery covers, `[from, to)`, as `ranges` too: its messages, and offsets in between at which there is none. */
   readonly from: number
   readonly to: number
 }
@@ -92,8 +93,6 @@ const idsOf = ({ items }: Delivery, places: ReadonlyArray<number>): Map<string, 
   }
   return ids
 }
-
-const rangesOf = ({ from, to }: Delivery): OffsetRanges.OffsetRanges => OffsetRanges.make(from, to)
 
 /** Which of the open places are new, by the answers for their ids. */
 const verdictOf = (
@@ -203,8 +202,8 @@ const attempt = <E>(
   Effect.gen(function* () {
     const offsets = yield* OffsetStore
     const { leaseMillis: lease, owner } = terms
-    const { stream } = delivery
-    return yield* withClaim({ stream, ranges: rangesOf(delivery), owner, lease }, (claim) => {
+    const { ranges, stream } = delivery
+    return yield* withClaim({ stream, ranges, owner, lease }, (claim) => {
       const [held] = claim.held
       if (held !== undefined) {
         const hint = offsets.awaitRelease(stream)
@@ -303,8 +302,8 @@ export const watched = (
   handled: Effect.Effect<number>
 ): Effect.Effect<Seen, GuardFailure, OffsetStore | IdempotencyStore> => {
   const { leaseMillis: lease, namespace, owner } = terms
-  const { items, stream } = delivery
-  return withClaim({ stream, ranges: rangesOf(delivery), owner, lease }, (claim) => {
+  const { items, ranges, stream } = delivery
+  return withClaim({ stream, ranges, owner, lease }, (claim) => {
     const byPosition = placesOf(delivery, claim.completed, true).length
     const open = placesOf(delivery, claim.granted, true)
     const inFlight = items.length - byPosition - open.length

@@ -263,14 +263,10 @@ export class PlatformaticSession implements Session {
     const look = async (): Promise<void> => {
       const [known, now] = await Promise.all([before, count()])
       if (known === now || !mayAct()) return
-      await this.consumer.joinGroup()
+      this.consumer.joinGroup().catch((error: Error) => this.#fail(error))
     }
     before.catch(() => {})
-    this.#watch = setInterval(() => {
-      look().catch((error: unknown) => {
-        // What brokers can't tell now, they will tell next time, or the heartbeats tell of it.
-        if (mayAct() && this.consumer.isActive() === false) this.#fail(error as Error)
-      })
-    }, this.#connecting.metadataMaxAgeMillis)
+    // What brokers can't tell now, they will tell next time.
+    this.#watch = setInterval(() => look().catch(() => {}), this.#connecting.metadataMaxAgeMillis)
   }
 }
