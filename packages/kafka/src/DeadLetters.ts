@@ -95,8 +95,8 @@ const topicOf = (topic: string): Effect.Effect<string, InvalidInput> =>
   Effect.try({ try: () => checkTopics("topic", [topic])[0], catch: (error) => error as InvalidInput })
 
 /**
- * Sends letters of a dead-letter topic back, each once: those that are in the topic when it begins. What is sent and the
- * note in the dead-letter topic that it was (a record with the header `tidemark.redriven`) are one transaction of Kafka, so
+ * Sends letters of a dead-letter topic back, each once: those that are in the topic when it begins, and perhaps some that
+ * come meanwhile. What is sent and the note in the dead-letter topic that it was (a record with the header `tidemark.redriven`) are one transaction of Kafka, so
  * that after a crash the next run goes on where this one ended, and nothing comes twice for readers with
  * `read_committed`, which tidemark's consumers are.
  *

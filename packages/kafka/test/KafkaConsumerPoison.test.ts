@@ -1,6 +1,6 @@
 import { describe, expect } from "@effect/vitest"
 import { IdempotencyStore, ParkedRecords, type ParkedRecordsService, type RecordToPark } from "@tidemark/core"
-import { Cause, Data, Effect, Exit, Schedule, Schema } from "effect"
+import { Cause, Data, Effect, Exit, Fiber, Schedule, Schema } from "effect"
 import { SetAsideFailed } from "../src/ConsumerErrors.ts"
 import * as Decoder from "../src/Decoder.ts"
 import { InProcessBroker } from "../src/InProcessKafka.ts"
@@ -290,6 +290,36 @@ describe("poison", () => {
       yield* pass(3)
       yield* settled("dead-lettered", () => hasDone(second, 1))
       expect((yield* deadLetters()).length).toBe(1)
+    }))
+
+  test("a stop while a letter is being written waits for that: it is written once", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const broker = yield* InProcessBroker
+      yield* client.produce([{ topic: "orders", value: "0" }])
+      let isWriting = false
+      const slow: typeof client = {
+        ...broker.makeClient(),
+        produce: (letters) =>
+          Effect.suspend(() => {
+            isWriting = true
+            return Effect.andThen(client.produce(letters), Effect.sleep("2500 millis"))
+          })
+      }
+      const options = {
+        ...unhurried,
+        whenPoison: "dead-letter",
+        handler: () => Effect.fail(refused)
+      } as const
+      const consumer = yield* start(options, slow)
+      yield* settled("being written", () => isWriting)
+      const stopping = yield* Effect.forkScoped(consumer.stop)
+      yield* pass(4)
+      yield* Fiber.join(stopping)
+      const again = yield* start(options)
+      yield* client.produce([{ topic: "orders", value: "1" }])
+      yield* settled("done", () => hasDone(again, 1))
+      expect((yield* deadLetters()).map(({ value }) => String(value))).toEqual(["0", "1"])
     }))
 
   test("without createTopics a dead-letter topic that is missing is an error at the start", () =>

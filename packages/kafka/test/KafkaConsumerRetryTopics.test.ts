@@ -195,6 +195,27 @@ describe("retry topics", () => {
       expect(second.status().counters.processed).toBe(1)
     }))
 
+  test("a record that was sent back keeps its id in retry topics, and gets a new one as a dead letter", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const id = "kafka/group/orders/1/5/7"
+      yield* client.produce([
+        { topic: "orders", value: "bad", headers: { "tidemark.id": id }, timestampMillis: 9 }
+      ])
+      const consumer = yield* start({
+        ...retrying,
+        retryTopics: ["1 second"],
+        whenPoison: "dead-letter",
+        handler: () => Effect.fail("not yet")
+      })
+      yield* pass(3)
+      yield* settled("done", () => consumer.status().counters.deadLettered === 1)
+      expect((yield* recordsIn("orders.retry.1s")).map((record) => text(record, "id"))).toEqual([id])
+      expect((yield* recordsIn("orders.dead-letter")).map((record) => text(record, "id"))).toEqual([
+        expect.stringMatching(/^kafka\/group\/orders\/[01]\/0\/9$/)
+      ])
+    }))
+
   test("records that nobody sent there to wait, and ones of a clock that goes ahead, don't wait for ever", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient

@@ -15,8 +15,8 @@ interface Reading {
 
 export interface TopicReader {
   /**
-   * Reads what is in the topic now, batch by batch, each of one partition and in the order of its log. May be called
-   * again when it has ended.
+   * Reads what is in the topic now, and perhaps some of what comes meanwhile, batch by batch, each of one partition and in
+   * the order of its log. May be called again when it has ended.
    */
   readonly readAll: <E, R>(
     each: (records: ReadonlyArray<KafkaRecord>) => Effect.Effect<void, E, R>
@@ -78,7 +78,7 @@ export const makeTopicReader = Effect.fnUntraced(function* (
     while (readings.size > 0) {
       const { partition, records } = yield* Queue.take(batches)
       const reading = readings.get(partition) as Reading
-      yield* each(records.filter(({ offset }) => offset < reading.end))
+      yield* each(records)
       if (reading.position >= reading.end) readings.delete(partition)
       else member.resume([{ topic, partition }])
     }

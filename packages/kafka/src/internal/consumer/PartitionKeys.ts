@@ -474,7 +474,6 @@ export class PartitionKeys {
     if (this.environment.settings.whenInFlight === "dead-letter") {
       entry.heldUntil = until
       entry.state = "claimed"
-      this.letGo(entry)
       this.proceed(entry)
       return
     }
