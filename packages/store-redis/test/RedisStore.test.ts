@@ -1,9 +1,9 @@
 /** How the store is opened, what it demands of Redis, and what only several of its kind show. */
 import { assert, describe, it } from "@effect/vitest"
-import { Inspect, Lock, OffsetRanges } from "@tidemark/core"
+import { Lock, OffsetRanges } from "@tidemark/core"
 import { uniqueName } from "@tidemark/test-servers"
 import { describeWithRedis } from "@tidemark/test-servers/vitest"
-import { ConfigProvider, Context, Deferred, Effect, Fiber, Layer, Stream } from "effect"
+import { ConfigProvider, Context, Deferred, Effect, Fiber, Layer } from "effect"
 import { Redis } from "ioredis"
 import { openStore, RedisStore, storeErrorOf } from "./store.ts"
 
@@ -195,57 +195,6 @@ await describeWithRedis("RedisStore", ({ url }) => {
       times.sort((a, b) => a - b)
       // by polling alone it would be some 50 ms
       assert.isBelow(times[Math.floor(times.length / 2)], 25, String(times))
-    })
-  )
-
-  it.live("lists streams, keys and claims, page by page, and which streams nobody touched for long", () =>
-    Effect.gen(function* () {
-      const { context, keys, offsets } = yield* openStore(
-        RedisStore.layer({ url, prefix: uniqueName("listed") })
-      )
-      const inspect = Context.get(context, Inspect)
-      const all = <A, E>(stream: Stream.Stream<A, E>) => Stream.runCollect(stream)
-      const streams = Array.from({ length: 700 }, (_, index) => `stream {${index}} %7B`)
-      yield* Effect.forEach(streams, (stream) => offsets.claim(stream, OffsetRanges.make(5, 8), terms("c")), {
-        concurrency: 50,
-        discard: true
-      })
-      yield* offsets.complete({ stream: streams[3], claimId: "c" }, OffsetRanges.of(6))
-      const found = yield* all(inspect.streams())
-      assert.sameMembers([...new Set(found.map(({ stream }) => stream))], streams)
-      const third = found.find(({ stream }) => stream === streams[3])
-      assert.deepInclude(third, { origin: 5, watermark: 5, highest: 7, gapCount: 1, epoch: 0, liveClaims: 1 })
-      assert.isEmpty(yield* all(inspect.streams({ untouchedFor: "1 hour" })))
-      assert.isAtLeast((yield* all(inspect.streams({ untouchedFor: 1 }))).length, 699)
-
-      const ids = Array.from({ length: 1_500 }, () => crypto.randomUUID())
-      for (const [from, claimId] of [
-        [0, "a"],
-        [750, "b"]
-      ] as const) {
-        const items = ids.slice(from, from + 750).map((key) => ({ key }))
-        yield* keys.claim("many", items, terms(claimId))
-        yield* keys.complete({ namespace: "many", claimId }, items.slice(0, 700))
-      }
-      yield* keys.claim("few", [{ key: "plain" }, { key: "settled" }], terms("k"))
-      yield* keys.complete({ namespace: "few", claimId: "k" }, [{ key: "settled", result: "1" }])
-      const listed = yield* all(inspect.keys({ namespace: "many" }))
-      assert.sameMembers([...new Set(listed.map(({ key }) => key))], ids)
-      assert.strictEqual(
-        new Set(listed.filter(({ status }) => status._tag === "InFlight").map(({ key }) => key)).size,
-        100
-      )
-      assert.strictEqual(
-        (yield* all(inspect.keys())).filter(({ namespace }) => namespace === "few").length,
-        2
-      )
-      const claims = yield* all(inspect.claims())
-      assert.strictEqual(claims.length, 703)
-      assert.deepInclude(
-        claims.find(({ of }) => of === "few"),
-        { kind: "keys", claimId: "k", owner: "owner of k", held: 1 }
-      )
-      assert.deepInclude((yield* all(inspect.claims({ of: streams[3] })))[0], { kind: "offsets", held: 2 })
     })
   )
 

@@ -1,12 +1,11 @@
 /** What the reference store lists, and what it keeps of records that could not be processed. */
 import {
   type ClaimSummary,
-  type InspectService,
+  type InspectImplementation,
   type KeySummary,
   OffsetRanges,
   type ParkedRecordsImplementation,
   type ParkedSummary,
-  Policies,
   Protocol,
   type StoredRecord,
   type StreamSummary
@@ -74,16 +73,14 @@ const keyClaims = ({ table }: Data, now: number): ReadonlyArray<ClaimSummary> =>
   return [...claims.values()]
 }
 
-export const inspectOn = (data: Data): InspectService => ({
-  streams: ({ untouchedFor = 0 } = {}) =>
-    listed((now) =>
-      streamsOf(data, now).filter(({ touchedAt }) => touchedAt + Policies.toMillis(untouchedFor) <= now)
-    ),
-  keys: ({ namespace } = {}) =>
+export const inspectOn = (data: Data): InspectImplementation => ({
+  streams: (untouchedForMillis) =>
+    listed((now) => streamsOf(data, now).filter(({ touchedAt }) => touchedAt + untouchedForMillis <= now)),
+  keys: (namespace) =>
     listed((now) =>
       keysOf(data, now).filter((entry) => namespace === undefined || entry.namespace === namespace)
     ),
-  claims: ({ of } = {}) =>
+  claims: (of) =>
     listed((now) =>
       [...streamClaims(data, now), ...keyClaims(data, now)].filter(
         (claim) => of === undefined || claim.of === of

@@ -2,7 +2,7 @@ import {
   IdempotencyStore,
   type IdempotencyStoreImplementation,
   Inspect,
-  type InspectService,
+  type InspectImplementation,
   Lock,
   OffsetStore,
   type OffsetStoreImplementation,
@@ -27,7 +27,7 @@ export interface Data {
 export interface Implementations {
   readonly offsets: OffsetStoreImplementation
   readonly keys: IdempotencyStoreImplementation
-  readonly inspect: InspectService
+  readonly inspect: InspectImplementation
   readonly parked: ParkedRecordsImplementation
 }
 
@@ -129,7 +129,7 @@ export const referenceStore = (
         const { inspect, keys, offsets, parked } = mutate(good, data)
         return Context.make(OffsetStore, yield* OffsetStore.make(offsets)).pipe(
           Context.add(IdempotencyStore, yield* IdempotencyStore.make(keys)),
-          Context.add(Inspect, inspect),
+          Context.add(Inspect, Inspect.make(inspect)),
           Context.add(ParkedRecords, ParkedRecords.make(parked))
         )
       })

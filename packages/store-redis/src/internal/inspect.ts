@@ -4,7 +4,6 @@ import {
   Inspect,
   type KeySummary,
   OffsetRanges,
-  Policies,
   type StoreError,
   type StreamSummary
 } from "@tidemark/core"
@@ -213,22 +212,20 @@ export const inspect = (connection: Connection, prefix: string, shards: number) 
       (namespace) => shards === 1 || (!seen.has(namespace) && seen.add(namespace).size > 0)
     )
   })
-  return Inspect.of({
-    streams: (options) => {
-      const millis = options?.untouchedFor === undefined ? 0 : Policies.toMillis(options.untouchedFor)
-      return Stream.flatMap(streams, (stream) =>
-        Stream.unwrap(Effect.map(summaryOf(connection, prefix, stream, millis), Stream.fromIterable))
-      )
-    },
-    keys: (options) =>
-      Stream.flatMap(options?.namespace === undefined ? places : placesIn(options.namespace), (place) =>
+  return Inspect.make({
+    streams: (untouchedForMillis) =>
+      Stream.flatMap(streams, (stream) =>
+        Stream.unwrap(
+          Effect.map(summaryOf(connection, prefix, stream, untouchedForMillis), Stream.fromIterable)
+        )
+      ),
+    keys: (namespace) =>
+      Stream.flatMap(namespace === undefined ? places : placesIn(namespace), (place) =>
         keysOf(connection, prefix, place)
       ),
-    claims: (options) => {
-      const { of } = options ?? {}
-      return of === undefined
+    claims: (of) =>
+      of === undefined
         ? Stream.concat(Stream.flatMap(streams, streamClaims), Stream.flatMap(namespaces, keyClaims))
         : Stream.concat(streamClaims(of), keyClaims(of))
-    }
   })
 }

@@ -4,9 +4,9 @@ import type { DatabaseSync } from "node:sqlite"
 import {
   type ClaimSummary,
   Inspect,
+  type InspectImplementation,
   type InspectService,
   OffsetRanges,
-  Policies,
   type Protocol,
   type StoreError,
   type StreamSummary
@@ -117,9 +117,7 @@ const idOf = ({ id }: { readonly id: number }): number => id
 export const inspect = (store: Store): InspectService => {
   const sql = prepare(store.connection.db)
 
-  const streams: InspectService["streams"] = ({ untouchedFor } = {}) => {
-    const untouchedMillis = untouchedFor === undefined ? 0 : Policies.duration("untouchedFor", untouchedFor)
-    if (typeof untouchedMillis !== "number") return Stream.die(untouchedMillis)
+  const streams: InspectImplementation["streams"] = (untouchedMillis) => {
     const listing: Listing<number, StreamRow> = {
       first: 0,
       rowsAfter: (id, now) => rowsOf(sql.streams, now, id, now - untouchedMillis),
@@ -128,7 +126,7 @@ export const inspect = (store: Store): InspectService => {
     return list(store, listing, (rows) => rows.map(streamSummary))
   }
 
-  const keys: InspectService["keys"] = ({ namespace } = {}) =>
+  const keys: InspectImplementation["keys"] = (namespace) =>
     Stream.unwrap(
       Effect.map(
         store.read("inspect", () =>
@@ -150,7 +148,7 @@ export const inspect = (store: Store): InspectService => {
       )
     )
 
-  const claims: InspectService["claims"] = ({ of } = {}) => {
+  const claims: InspectImplementation["claims"] = (of) => {
     const claimed: Listing<number, ClaimedRow> = {
       first: 0,
       rowsAfter: (id) => rowsOf(sql.claimed, id, of ?? null),
@@ -167,7 +165,7 @@ export const inspect = (store: Store): InspectService => {
     )
   }
 
-  return Inspect.of({ streams, keys, claims })
+  return Inspect.make({ streams, keys, claims })
 }
 
 const prepare = (db: DatabaseSync) => ({

@@ -3,17 +3,18 @@ import {
   type ClaimSummary,
   type IdempotencyStoreService,
   type InspectService,
+  type InvalidInput,
   type KeySummary,
   OffsetRanges,
   type OffsetStoreService,
   type StoreError,
   type StreamSummary
 } from "@tidemark/core"
-import { Effect, Stream } from "effect"
+import { type Duration, Effect, Stream } from "effect"
 import type { Check, ContractBroken } from "../Check.ts"
-import { broken, ensure, same } from "../internal/expect.ts"
-import { items } from "./idempotencyStoreClaiming.ts"
-import { allowedNames, endsAfter, terms as termsOf, timed } from "./shared.ts"
+import { broken, ensure, failsWith, same } from "../internal/expect.ts"
+import { claimed, items } from "./idempotencyStoreClaiming.ts"
+import { allowedNames, endsAfter, refusedMillis, refusedNames, terms as termsOf, timed } from "./shared.ts"
 
 /** What lists, with what is listed. */
 export interface InspectSubject {
@@ -22,6 +23,8 @@ export interface InspectSubject {
   readonly keys: IdempotencyStoreService
   readonly durable: boolean
 }
+
+type ListError = StoreError | InvalidInput
 
 const { fromRanges, make, of, openEnded } = OffsetRanges
 
@@ -35,9 +38,9 @@ const ownerOf = (claimId: string): string => `owner of ${claimId}`
 
 /** Of a list of all, what is the check's own; a list may show the same twice, and then the later one counts. */
 const own = <A>(
-  list: Stream.Stream<A, StoreError>,
+  list: Stream.Stream<A, ListError>,
   placeOf: (entry: A) => string | undefined
-): Effect.Effect<ReadonlyMap<string, A>, StoreError> =>
+): Effect.Effect<ReadonlyMap<string, A>, ListError> =>
   Stream.runFold(
     list,
     () => new Map<string, A>(),
@@ -53,7 +56,7 @@ const streamsNamed = (inspect: InspectService, names: ReadonlyArray<string>) =>
 const summaryOf = (
   inspect: InspectService,
   stream: string
-): Effect.Effect<StreamSummary, StoreError | ContractBroken> =>
+): Effect.Effect<StreamSummary, ListError | ContractBroken> =>
   Effect.flatMap(streamsNamed(inspect, [stream]), (found) => {
     const summary = found.get(stream)
     return summary === undefined ? broken("the stream is not listed") : Effect.succeed(summary)
@@ -261,7 +264,13 @@ const claims: ReadonlyArray<Check<InspectSubject>> = [
         yield* offsets.complete({ stream: one, claimId: a }, make(2, 5))
         const second = yield* offsets.claim(one, openEnded(10), terms(b, long))
         yield* offsets.claim(one, of(0), terms(name("refused"), long))
-        const [third] = yield* store.claim(namespace, items("k", "l", "m"), terms(c, long))
+        const [k, , m] = yield* store.claim(namespace, items("k", "l", "m"), terms(c, long))
+        // a store that keeps keys in several places may grant them with several tokens
+        const ofC = [yield* claimed("k", k), yield* claimed("m", m)]
+        const third = {
+          token: Math.max(...ofC.map(({ token }) => token)),
+          until: Math.min(...ofC.map(({ until }) => until))
+        }
         yield* store.complete({ namespace, claimId: c }, items("l"))
         const [fourth] = yield* store
           .claim(namespace, items("k", "n"), terms(d, long))
@@ -374,7 +383,7 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
         yield* same("keys", sorted((yield* keysOf(inspect, namespace)).keys()), sorted([...held, ...done]))
         yield* same("claims", sorted((yield* claimsOf(inspect, many)).keys()), sorted(names))
         for (const list of [inspect.streams(), inspect.keys({ namespace }), inspect.claims()]) {
-          const taken = yield* Stream.runCollect(Stream.take(list as Stream.Stream<unknown, StoreError>, 7))
+          const taken = yield* Stream.runCollect(Stream.take(list as Stream.Stream<unknown, ListError>, 7))
           yield* same("how many are taken", taken.length, 7)
         }
       })
@@ -410,8 +419,8 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
             yield* offsets.skip(`${namespace} comes ${turn}`, of(0))
           })
         })
-        const meanwhile = <A>(list: Stream.Stream<A, StoreError>) =>
-          Stream.mapEffect(list, (entry) => Effect.as(change, entry)) as Stream.Stream<A, StoreError>
+        const meanwhile = <A>(list: Stream.Stream<A, ListError>) =>
+          Stream.mapEffect(list, (entry) => Effect.as(change, entry)) as Stream.Stream<A, ListError>
         const found = yield* own(meanwhile(inspect.keys({ namespace })), ({ key }) => key)
         yield* same(
           "keys that the list left out",
@@ -455,6 +464,23 @@ const lists: ReadonlyArray<Check<InspectSubject>> = [
               ["keys", unusual, unusual, "somebody"]
             ]
           )
+        }
+      })
+  },
+  {
+    invariant: 9,
+    name: "bad input is InvalidInput, and lists nothing",
+    run: ({ store: { inspect } }) =>
+      Effect.gen(function* () {
+        const refused = (what: string, list: Stream.Stream<unknown, ListError>) =>
+          failsWith(what, Stream.runCollect(list), "InvalidInput")
+        for (const [what, bad] of refusedNames) {
+          yield* refused(`keys of ${what}`, inspect.keys({ namespace: bad }))
+          yield* refused(`claims of ${what}`, inspect.claims({ of: bad }))
+        }
+        for (const untouchedFor of [...refusedMillis, "30 dayz"]) {
+          const list = inspect.streams({ untouchedFor: untouchedFor as Duration.Input })
+          yield* refused(`streams untouched for ${untouchedFor}`, list)
         }
       })
   },

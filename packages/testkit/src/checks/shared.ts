@@ -75,6 +75,7 @@ export const allowedNames = (unique: string): ReadonlyArray<readonly [what: stri
     ["one with separators placed otherwise", `${unique}:a/b|c,d:e`],
     ["one with quotes", `${unique}'"\`\\`],
     ["one with patterns", `${unique}*?[a-z]%_`],
+    ["one that reads like an escape", `${unique}%7B%25`],
     ["one with line ends", `${unique}\r\n`],
     ["one with a space at its end", `${unique} `],
     ["one with a small letter", `${unique}a`],

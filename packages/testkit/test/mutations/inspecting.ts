@@ -1,23 +1,23 @@
-import { type ClaimSummary, type KeySummary, Policies, type StreamSummary } from "@tidemark/core"
+import type { ClaimSummary, KeySummary, StreamSummary } from "@tidemark/core"
 import { Effect, Option, Stream } from "effect"
 import type { Mutation } from "../referenceStore.ts"
 import { onInspect, onOffsets, shifted } from "./shared.ts"
 
 /** A list whose entries are told otherwise, or left out where nothing is told. */
-const told = <A>(list: Stream.Stream<A, never>, tell: (entry: A) => A | undefined): Stream.Stream<A> =>
+const told = <A, E>(list: Stream.Stream<A, E>, tell: (entry: A) => A | undefined): Stream.Stream<A, E> =>
   Stream.flatMap(list, (entry) => Stream.fromIterable([tell(entry)].filter((one) => one !== undefined)))
 
 const tellStreams = (tell: (entry: StreamSummary) => StreamSummary | undefined): Mutation =>
   onInspect((good) => ({
-    streams: (options) => told(good.streams(options) as Stream.Stream<StreamSummary>, tell)
+    streams: (asked) => told(good.streams(asked), tell)
   }))
 
 const tellKeys = (tell: (entry: KeySummary) => KeySummary | undefined): Mutation =>
-  onInspect((good) => ({ keys: (options) => told(good.keys(options) as Stream.Stream<KeySummary>, tell) }))
+  onInspect((good) => ({ keys: (asked) => told(good.keys(asked), tell) }))
 
 const tellClaims = (tell: (entry: ClaimSummary) => ClaimSummary | undefined): Mutation =>
   onInspect((good) => ({
-    claims: (options) => told(good.claims(options) as Stream.Stream<ClaimSummary>, tell)
+    claims: (asked) => told(good.claims(asked), tell)
   }))
 
 /** A list on a clock that goes wrong by so much. */
@@ -46,9 +46,9 @@ export const badInspects: Readonly<Record<string, Mutation>> = {
       }))(good, data),
       inspect: {
         ...good.inspect,
-        streams: (options) =>
+        streams: (asked) =>
           Stream.concat(
-            good.inspect.streams(options),
+            good.inspect.streams(asked),
             Stream.suspend(() =>
               Stream.fromIterable(
                 forgotten.map(
@@ -85,42 +85,38 @@ export const badInspects: Readonly<Record<string, Mutation>> = {
   "takes the origin for the watermark": tellStreams((entry) => ({ ...entry, watermark: entry.origin })),
   "tells no epoch": tellStreams((entry) => ({ ...entry, epoch: 0 })),
   "counts a claim whose lease is over": onInspect((good) => ({
-    streams: (options) => atShiftedTime(-1, good.streams(options))
+    streams: (asked) => atShiftedTime(-1, good.streams(asked))
   })),
   "tells when a stream began": onInspect((good, data) => {
     const first = new Map<string, number>()
     return {
-      streams: (options) =>
-        Stream.map(good.streams(options), (entry) => {
+      streams: (asked) =>
+        Stream.map(good.streams(asked), (entry) => {
           for (const [stream, at] of data.touched) if (!first.has(stream)) first.set(stream, at)
           return { ...entry, touchedAt: (first.get(entry.stream) ?? 0) - 301 }
         })
     }
   }),
-  "lists all, however long untouched": onInspect((good) => ({ streams: () => good.streams() })),
+  "lists all, however long untouched": onInspect((good) => ({ streams: () => good.streams(0) })),
   "calls a stream untouched a millisecond early": onInspect((good) => ({
-    streams: ({ untouchedFor = 0 } = {}) =>
-      good.streams({ untouchedFor: Math.max(0, Policies.toMillis(untouchedFor) - 1) })
+    streams: (millis) => good.streams(Math.max(0, millis - 1))
   })),
   "calls a stream untouched a millisecond late": onInspect((good) => ({
-    streams: (options) =>
-      options?.untouchedFor === undefined
-        ? good.streams()
-        : good.streams({ untouchedFor: Policies.toMillis(options.untouchedFor) + 1 })
+    streams: (millis) => good.streams(millis === 0 ? 0 : millis + 1)
   })),
   "lists no keys that are held": tellKeys((entry) => (entry.status._tag === "InFlight" ? undefined : entry)),
   "lists no keys that are completed": tellKeys((entry) =>
     entry.status._tag === "Completed" ? undefined : entry
   ),
   "lists keys for a millisecond too long": onInspect((good) => ({
-    keys: (options) => atShiftedTime(-1, good.keys(options))
+    keys: (asked) => atShiftedTime(-1, good.keys(asked))
   })),
   "lists keys for a millisecond too short": onInspect((good) => ({
-    keys: (options) => atShiftedTime(1, good.keys(options))
+    keys: (asked) => atShiftedTime(1, good.keys(asked))
   })),
-  "lists the keys of all namespaces": onInspect((good) => ({ keys: () => good.keys() })),
+  "lists the keys of all namespaces": onInspect((good) => ({ keys: () => good.keys(undefined) })),
   "lists no keys where no namespace is named": onInspect((good) => ({
-    keys: (options) => (options?.namespace === undefined ? Stream.empty : good.keys(options))
+    keys: (namespace) => (namespace === undefined ? Stream.empty : good.keys(namespace))
   })),
   "takes an empty result for none": tellKeys((entry) =>
     entry.status._tag === "Completed"
@@ -132,8 +128,8 @@ export const badInspects: Readonly<Record<string, Mutation>> = {
   ),
   "takes the claim's id for its owner": tellClaims((entry) => ({ ...entry, owner: entry.claimId })),
   "counts what is completed as held": onInspect((good, data) => ({
-    claims: (options) =>
-      Stream.map(good.claims(options), (entry) =>
+    claims: (asked) =>
+      Stream.map(good.claims(asked), (entry) =>
         entry.kind === "keys" && data.keys.claimCount > 0 ? { ...entry, held: entry.held + 1 } : entry
       )
   })),
@@ -145,27 +141,27 @@ export const badInspects: Readonly<Record<string, Mutation>> = {
   ),
   "lists claims on keys only": tellClaims((entry) => (entry.kind === "offsets" ? undefined : entry)),
   "lists claims on positions only": tellClaims((entry) => (entry.kind === "keys" ? undefined : entry)),
-  "lists the claims of all": onInspect((good) => ({ claims: () => good.claims() })),
+  "lists the claims of all": onInspect((good) => ({ claims: () => good.claims(undefined) })),
   "lists a claim a millisecond too long": onInspect((good) => ({
-    claims: (options) => atShiftedTime(-1, good.claims(options))
+    claims: (asked) => atShiftedTime(-1, good.claims(asked))
   })),
   "lists a claim a millisecond too short": onInspect((good) => ({
-    claims: (options) => atShiftedTime(1, good.claims(options))
+    claims: (asked) => atShiftedTime(1, good.claims(asked))
   })),
   "lists the first page only": onInspect((good) => ({
-    streams: (options) => Stream.take(good.streams(options), 500),
-    keys: (options) => Stream.take(good.keys(options), 500),
-    claims: (options) => Stream.take(good.claims(options), 500)
+    streams: (asked) => Stream.take(good.streams(asked), 500),
+    keys: (asked) => Stream.take(good.keys(asked), 500),
+    claims: (asked) => Stream.take(good.claims(asked), 500)
   })),
   "leaves out the first of the second page": onInspect((good) => ({
-    keys: (options) =>
-      Stream.flatMap(Stream.zipWithIndex(good.keys(options)), ([entry, index]) =>
+    keys: (asked) =>
+      Stream.flatMap(Stream.zipWithIndex(good.keys(asked)), ([entry, index]) =>
         Stream.fromIterable(index === 100 ? [] : [entry])
       )
   })),
   "goes on by counting": onInspect((good) => ({
-    streams: (options) => byCounting(good.streams(options)),
-    keys: (options) => byCounting(good.keys(options))
+    streams: (asked) => byCounting(good.streams(asked)),
+    keys: (asked) => byCounting(good.keys(asked))
   })),
   "trims names": tellStreams((entry) => ({ ...entry, stream: entry.stream.trim() })),
   "tells namespaces in small letters": tellKeys((entry) => ({
