@@ -22,7 +22,9 @@ const script = (...parts: ReadonlyArray<string>): Script => {
 const time = [lua("lib/time"), lua("lib/version")]
 const format = lua("lib/format")
 const common = [...time, format]
-const stream = [...common, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
+const streams = [format, lua("lib/ranges"), lua("lib/pages"), lua("lib/stream"), lua("lib/stream-claims")]
+const stream = [...time, ...streams]
+const bounds = lua("lib/bounds")
 const parked = [...common, lua("lib/parked")]
 const layout = [...time, lua("lib/layout")]
 const asked = [...layout, lua("lib/arguments")]
@@ -31,9 +33,10 @@ const done = lua("lib/done")
 const namespace = lua("lib/namespace")
 const singles = lua("lib/singles")
 
+/** The usual case first: what follows it is not even defined then. */
 export const offsetScripts = {
-  claim: script(...stream, lua("offsets/claim")),
-  complete: script(...stream, lua("offsets/complete")),
+  claim: script(...time, bounds, lua("offsets/claim-next"), ...streams, lua("offsets/claim")),
+  complete: script(...time, bounds, lua("offsets/complete-next"), ...streams, lua("offsets/complete")),
   release: script(...stream, lua("offsets/release")),
   renew: script(...stream, lua("offsets/renew")),
   annotate: script(...stream, lua("offsets/annotate")),
@@ -44,7 +47,6 @@ export const offsetScripts = {
   forget: script(...stream, lua("offsets/forget"))
 }
 
-/** The usual case first: what follows it is not even defined then. */
 export const keyScripts = {
   claim: script(
     ...asked,
