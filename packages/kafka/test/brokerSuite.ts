@@ -2,7 +2,7 @@
 import type { AddressInfo } from "node:net"
 import { createServer } from "node:net"
 import { describe, expect, it } from "@effect/vitest"
-import { type Config, ConfigProvider, Effect, Fiber, Layer, Logger, type Scope } from "effect"
+import { type Config, ConfigProvider, Effect, Fiber, Layer, Logger, Schedule, type Scope } from "effect"
 import kafkajs, { type Kafka } from "kafkajs"
 import type { ClientOptions } from "../src/internal/clientOptions.ts"
 import { KafkaClient } from "../src/KafkaClient.ts"
@@ -192,6 +192,24 @@ export const brokerSuite = (driver: TestedDriver, brokers: ReadonlyArray<string>
         const bounds = yield* client.logBounds(partitions.map((partition) => ({ topic, partition })))
         expect(bounds.map(({ high }) => high)).toEqual(partitions.map(() => 1))
       }
+    }))
+
+  test("a partition that was added a moment ago takes what is produced to it", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const topic = uniqueName("topic")
+      yield* client.createTopics([{ topic, partitions: 1 }])
+      yield* client.produce([{ topic, partition: 0, value: "before" }])
+      const admin = plainKafka(brokers).admin()
+      yield* Effect.promise(() => admin.connect())
+      yield* Effect.promise(() => admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] }))
+      yield* Effect.promise(() => admin.disconnect())
+      const logs = client.logBounds(range(0, 3).map((partition) => ({ topic, partition })))
+      // the brokers may not know them for a moment
+      yield* Effect.retry(logs, { times: 50, schedule: Schedule.spaced(100) })
+      yield* client.produce(range(0, 3).map((partition) => ({ topic, partition, value: `to ${partition}` })))
+      const bounds = yield* logs
+      expect(bounds.map(({ high }) => high)).toEqual([2, 1, 1])
     }))
 
   it.live("joins, rebalances and leaving are no warnings", () => {

@@ -133,7 +133,12 @@ export const makeAdmin = Effect.fnUntraced(function* (
     // Brokers that only create topics by being asked for them (librdkafka's mock cluster) have no controller.
     yield* connection.allowAutoTopicCreation
       ? Effect.catch(askOnce(operation, topics, create), () => touch(operation, topics))
-      : ask(operation, topics, create)
+      : // a client that knows the topic from before it was deleted misses it first
+        withRetry(
+          connection,
+          askOnce(operation, topics, create),
+          (error) => error.retriable || error.reason === "UnknownTopic"
+        )
     // A created topic is known to the controller first, and to the leaders of its partitions a moment later. Until all
     // of them answer, a produce to several would be sent again as a whole: those that took it would have it twice.
     yield* withRetry(

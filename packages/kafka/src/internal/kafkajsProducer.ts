@@ -1,7 +1,7 @@
 import { Effect, type Scope, Semaphore } from "effect"
-import kafkajs, { type Message, type Producer, type ProducerBatch } from "kafkajs"
+import kafkajs, { type Message, type Producer, type ProducerBatch, type RecordMetadata } from "kafkajs"
 import type { ProducerRecord } from "../KafkaClient.ts"
-import type { KafkaError } from "../KafkaErrors.ts"
+import { KafkaError } from "../KafkaErrors.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
 import { type PartitionCheck, toRequests } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
@@ -26,25 +26,65 @@ const toTopicMessages = (records: ReadonlyArray<ProducerRecord>) => {
   return [...byTopic].map(([topic, messages]) => ({ topic, messages }))
 }
 
-/** Sends the records in as many requests as they need, one after the other. */
+/** The records for partitions that no answer tells of. */
+const unsentOf = (
+  records: ReadonlyArray<ProducerRecord>,
+  answers: ReadonlyArray<RecordMetadata>
+): ReadonlyArray<ProducerRecord> => {
+  const sent = new Set(answers.map(({ partition, topicName }) => `${partition}/${topicName}`))
+  return records.filter(
+    ({ partition, topic }) => partition !== undefined && !sent.has(`${partition}/${topic}`)
+  )
+}
+
+/**
+ * Sends the records in as many requests as they need, one after the other. Answers those that were not sent: kafkajs
+ * leaves out what is for a partition that it does not know yet, and says nothing.
+ */
 export const sendAll = Effect.fnUntraced(function* (
   { brokers }: Connection,
   { forget }: PartitionCheck,
   records: ReadonlyArray<ProducerRecord>,
-  send: (batch: ProducerBatch) => Promise<unknown>
+  send: (batch: ProducerBatch) => Promise<ReadonlyArray<RecordMetadata>>
 ) {
+  const unsent: Array<ProducerRecord> = []
   for (const request of toRequests(records)) {
     const topicMessages = toTopicMessages(request)
     const topics = topicMessages.map(({ topic }) => topic)
-    yield* call(() => send({ acks: -1, topicMessages }), { operation, brokers, topics }).pipe(
+    const answers = yield* call(() => send({ acks: -1, topicMessages }), { operation, brokers, topics }).pipe(
       Effect.tapError((error) =>
         Effect.sync(() => {
           if (error.reason === "UnknownTopic") forget(topics)
         })
       )
     )
+    unsent.push(...unsentOf(request, answers))
   }
+  return unsent
 })
+
+/** Fails where something was not sent. */
+export const orUnsent = (
+  { brokers }: Connection,
+  [first]: ReadonlyArray<ProducerRecord>
+): Effect.Effect<void, KafkaError> =>
+  first === undefined
+    ? Effect.void
+    : Effect.fail(
+        new KafkaError({
+          reason: "PartitionNotReady",
+          operation,
+          brokers,
+          detail: `partition ${first.partition} of topic "${first.topic}" is new, and the client does not know its leader yet`,
+          retriable: true
+        })
+      )
+
+/** A producer, and how many calls it is at work for. */
+interface Sender {
+  readonly producer: Producer
+  busy: number
+}
 
 /** Produces with one kafkajs producer, connected on first use. */
 export const makeProduce = Effect.fnUntraced(function* (
@@ -57,13 +97,16 @@ export const makeProduce = Effect.fnUntraced(function* (
 > {
   const { brokers } = connection
   const connecting = yield* Semaphore.make(1)
-  let connected: Producer | undefined
+  let connected: Sender | undefined
+  /** Those that were replaced, until they have nothing at work. */
+  const replaced = new Set<Sender>()
 
-  yield* Effect.addFinalizer(() => {
-    const producer = connected
-    if (producer === undefined) return Effect.void
-    return Effect.ignore(Effect.tryPromise(() => producer.disconnect()))
-  })
+  const disconnect = ({ producer }: Sender) => Effect.ignore(Effect.tryPromise(() => producer.disconnect()))
+  yield* Effect.addFinalizer(() =>
+    Effect.forEach(connected === undefined ? replaced : [...replaced, connected], disconnect, {
+      discard: true
+    })
+  )
 
   const connect = connecting.withPermits(1)(
     Effect.suspend(() => {
@@ -80,17 +123,40 @@ export const makeProduce = Effect.fnUntraced(function* (
           call(() => producer.connect(), { operation, brokers })
         ),
         () => {
-          connected = producer
-          return producer
+          connected = { producer, busy: 0 }
+          return connected
         }
       )
     })
   )
 
+  const sendBy = (sender: Sender, records: ReadonlyArray<ProducerRecord>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => sender.busy++),
+      () => sendAll(connection, partitionCheck, records, (batch) => sender.producer.sendBatch(batch)),
+      () =>
+        Effect.suspend(() => {
+          sender.busy--
+          return sender.busy === 0 && replaced.delete(sender) ? disconnect(sender) : Effect.void
+        })
+    )
+
+  /** A producer asks for the partitions of a topic when it first sends to it, and then not for a while. */
+  const replace = (sender: Sender): void => {
+    if (connected !== sender) return
+    connected = undefined
+    replaced.add(sender)
+  }
+
   return Effect.fnUntraced(function* (records) {
     if (records.length === 0) return
     yield* partitionCheck.check(records)
-    const producer = yield* connect
-    yield* sendAll(connection, partitionCheck, records, (batch) => producer.sendBatch(batch))
+    const sender = yield* connect
+    const unsent = yield* Effect.tap(sendBy(sender, records), (left) =>
+      Effect.sync(() => {
+        if (left.length > 0) replace(sender)
+      })
+    )
+    if (unsent.length > 0) yield* orUnsent(connection, yield* sendBy(yield* connect, unsent))
   })
 })

@@ -17,7 +17,7 @@ import type {
 } from "../KafkaClient.ts"
 import type { KafkaError } from "../KafkaErrors.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
-import { sendAll } from "./kafkajsProducer.ts"
+import { orUnsent, sendAll } from "./kafkajsProducer.ts"
 import { validateTransactionOptions, wrongOffset } from "./memberOptions.ts"
 import type { PartitionCheck } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
@@ -114,8 +114,11 @@ class Transactions {
   send(records: ReadonlyArray<ProducerRecord>): Effect.Effect<void, KafkaError> {
     const send = Effect.andThen(
       this.#partitionCheck.check(records),
-      sendAll(this.#connection, this.#partitionCheck, records, (batch) =>
-        this.#inTurn(async () => this.#open?.sendBatch(batch))
+      Effect.flatMap(
+        sendAll(this.#connection, this.#partitionCheck, records, (batch) =>
+          this.#inTurn(async () => (await this.#open?.sendBatch(batch)) ?? [])
+        ),
+        (unsent) => orUnsent(this.#connection, unsent)
       )
     )
     return this.#inOrder("produce", { before: true, after: true }, send)

@@ -1,9 +1,9 @@
 import type { MessageRecord, Producer } from "@platformatic/kafka"
 import { Effect } from "effect"
 import type { HeaderValue, ProducerRecord } from "../KafkaClient.ts"
-import type { KafkaError } from "../KafkaErrors.ts"
+import { KafkaError } from "../KafkaErrors.ts"
 import { partitionOf } from "./murmur2.ts"
-import type { Connecting } from "./platformaticCluster.ts"
+import { type Connecting, metadataOf } from "./platformaticCluster.ts"
 import { toKafkaError } from "./platformaticErrors.ts"
 import { type PartitionCheck, toRequests } from "./produceRequests.ts"
 import { withRetry } from "./retrying.ts"
@@ -54,12 +54,45 @@ export const makeProduce = (
   const { brokers } = connecting
   const operation = "produce"
   const toMessage = makeToMessage(partitionCheck)
+  /** With how many partitions of a topic the library has its metadata. */
+  const known = new Map<string, number>()
+
+  /** The library would write a record for a partition that it does not know yet to another one. */
+  const knowPartitions = (topics: ReadonlyArray<string>): Effect.Effect<void, KafkaError> => {
+    const grown = topics.filter((topic) => known.get(topic) !== partitionCheck.countOf(topic))
+    if (grown.length === 0) return Effect.void
+    const asked = Effect.tryPromise({
+      try: () => metadataOf(producer, grown),
+      catch: (error) => toKafkaError(error, { operation, brokers, topics: grown })
+    })
+    const learnt = Effect.flatMap(asked, (metadata) => {
+      for (const topic of grown) {
+        const count = metadata.topics.get(topic)?.partitionsCount ?? 0
+        const expected = partitionCheck.countOf(topic)
+        if (count < expected)
+          return Effect.fail(
+            new KafkaError({
+              reason: "PartitionNotReady",
+              operation,
+              brokers,
+              detail: `topic "${topic}" has ${expected} partitions, and a broker knows ${count} of them yet`,
+              retriable: true
+            })
+          )
+        known.set(topic, expected)
+      }
+      return Effect.void
+    })
+    return withRetry(connecting, learnt)
+  }
+
   return Effect.fnUntraced(function* (records) {
     if (records.length === 0) return
     yield* partitionCheck.check(records)
     for (const request of toRequests(records)) {
       const messages = request.map(toMessage)
       const topics = [...new Set(request.map(({ topic }) => topic))]
+      yield* knowPartitions(topics)
       yield* withRetry(
         connecting,
         Effect.tryPromise({
