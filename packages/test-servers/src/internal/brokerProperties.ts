@@ -34,7 +34,8 @@ export const brokerProperties = (listeners: {
   "share.coordinator.state.topic.min.isr": "1",
   "log.retention.ms": "-1",
   "log.retention.bytes": "-1",
-  "log.cleaner.dedupe.buffer.size": "4194304"
+  "log.cleaner.dedupe.buffer.size": "4194304",
+  "log.cleaner.backoff.ms": "500"
 })
 
 /** The properties as a `server.properties` file. */
