@@ -28,7 +28,7 @@ await consumer.run({
 
 process.once("SIGTERM", async () => {
   await consumer.disconnect()
+  await guarded.close()
   const { duplicatesByPosition, duplicatesById, seen } = guarded.counts()
   console.log(`${seen} delivered, ${duplicatesByPosition} of them again, ${duplicatesById} sent twice`)
-  await guarded.close()
 })

@@ -29,6 +29,9 @@ const messageAt = (offset: number, value = String(offset)): KafkaMessage => ({
   headers: {}
 })
 
+const eventually = (condition: () => boolean | Promise<boolean>) =>
+  vi.waitUntil(condition, { timeout: 20_000 })
+
 const heartbeat = async (): Promise<void> => {}
 
 const payloadAt = (offset: number, value?: string): EachMessagePayload => ({
@@ -319,7 +322,7 @@ describe("a store that fails", () => {
     set(true)
     const ran = vi.fn()
     const handling = guarded.eachMessage(ran)(payloadAt(0))
-    await vi.waitUntil(() => asked.count >= 2)
+    await eventually(() => asked.count >= 2)
     set(false)
     await handling
     expect(ran).toHaveBeenCalledOnce()
@@ -442,12 +445,14 @@ describe("shadow mode", () => {
       ] as const) {
         await handle(payloadAt(offset, id))
         // its decision is made beside the handler
-        await vi.waitUntil(async () => ((await watermarkOf(context)) ?? 0) > Math.min(offset, 1))
+        await eventually(async () => ((await watermarkOf(context)) ?? 0) > Math.min(offset, 1))
       }
       await expect(
         shadow.eachMessage(() => Promise.reject(new Error("no")))(payloadAt(3, "c"))
       ).rejects.toThrow("no")
-      await vi.waitUntil(() => shadow.counts().duplicatesById === 1)
+      await eventually(
+        () => shadow.counts().duplicatesById === 1 && shadow.counts().duplicatesByPosition === 1
+      )
       expect(ran).toEqual(["0", "1", "0", "2"])
       expect(shadow.counts()).toMatchObject({
         seen: 5,
@@ -482,10 +487,10 @@ describe("shadow mode", () => {
       }
     })
     await handle(batchOf([0, 1]))
-    await vi.waitUntil(async () => (await watermarkOf(context)) === 2)
+    await eventually(async () => (await watermarkOf(context)) === 2)
     await expect(handle(batchOf([1, 2, 3]))).rejects.toThrow("no")
-    await vi.waitUntil(async () => (await watermarkOf(context)) === 3)
-    await vi.waitUntil(() => shadow.counts().duplicatesByPosition === 1)
+    await eventually(async () => (await watermarkOf(context)) === 3)
+    await eventually(() => shadow.counts().duplicatesByPosition === 1)
     expect(shadow.counts()).toMatchObject({ seen: 5, processed: 2, failed: 1 })
   })
 
@@ -498,7 +503,7 @@ describe("shadow mode", () => {
     await shadow.eachMessage(ran)(payloadAt(0))
     await shadow.eachMessage(ran)(payloadAt(1))
     expect(ran).toHaveBeenCalledTimes(2)
-    await vi.waitUntil(() => shadow.counts().undecided === 2)
+    await eventually(() => shadow.counts().undecided === 2)
     await using guarded = await open({ identify })
     await expect(guarded.eachMessage(ran)(payloadAt(0))).rejects.toThrow("no id")
   })
@@ -521,7 +526,7 @@ describe("shadow mode", () => {
     await shadow.eachMessage(ran)(payloadAt(0))
     await stuck.eachMessage(ran)(payloadAt(0))
     expect(ran).toHaveBeenCalledTimes(2)
-    await vi.waitUntil(() => shadow.counts().inFlightElsewhere === 1)
+    await eventually(() => shadow.counts().inFlightElsewhere === 1)
     mayEnd.resolve()
     await working
   })

@@ -27,7 +27,8 @@ await describeWithKafka("the guard on Kafka", ({ brokers }) => {
     const admin = plainKafka(brokers).admin()
     await admin.connect()
     closing.push(() => admin.disconnect())
-    await admin.createTopics({ topics: [{ topic, numPartitions: partitions }] })
+    await admin.createTopics({ topics: [{ topic, numPartitions: partitions }], waitForLeaders: false })
+    await vi.waitFor(() => admin.fetchTopicOffsets(topic), { timeout: 10_000 })
     const producer = plainKafka(brokers).producer({
       createPartitioner: kafkajs.Partitioners.DefaultPartitioner
     })
@@ -38,7 +39,6 @@ await describeWithKafka("the guard on Kafka", ({ brokers }) => {
         topic,
         messages: values.map((value) => ({ partition: value % partitions, value: String(value) }))
       })
-    await vi.waitFor(() => produce([]))
     return { admin, context, groupId, produce, store, topic }
   }
 
