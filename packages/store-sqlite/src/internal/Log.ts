@@ -20,11 +20,12 @@ const limitBytes = 16 * 1024 * 1024
 /** A page in the log has a header. */
 const frameBytes = 24
 
-/** About so many pages are committed by this process from one checkpoint to the next. */
+/** When so many pages of it are to be copied, they are. */
 const pagesPerCheckpoint = 1_000
 
-/** What each commit writes besides its items. */
-const pagesPerCommit = 8
+/** After so many items and commits of this process it is looked at how many there are: seldom more pages than that. */
+const changesPerLook = 500
+const changesPerCommit = 4
 
 /** How often it is tried to begin it anew while others read from it, and how long while others write to it. */
 const mostReadTries = 30
@@ -40,12 +41,13 @@ export class Log {
   private readonly file: string | undefined
   private readonly pageBytes: number
   private readonly limitPages: number
+  private readonly look: StatementSync
   private readonly passive: StatementSync
   private readonly truncate: StatementSync
   private readonly due = Latch.makeUnsafe(false)
   private readonly writable = Latch.makeUnsafe(true)
-  /** How many pages this process has committed since its last checkpoint, about. */
-  private committed = 0
+  /** Since the last look. */
+  private changes = 0
   /** From how many pages on the log is too long. */
   private bound = 0
 
@@ -58,6 +60,8 @@ export class Log {
     this.pageBytes = pageBytes
     this.limitPages = Math.floor(limitBytes / pageBytes)
     this.bound = this.limitPages
+    // before SQLite 3.51, which Node 24 has, this is PASSIVE: then it is copied more often
+    this.look = db.prepare("PRAGMA wal_checkpoint(NOOP)")
     this.passive = db.prepare("PRAGMA wal_checkpoint(PASSIVE)")
     this.truncate = db.prepare("PRAGMA wal_checkpoint(TRUNCATE)")
     db.exec(`PRAGMA journal_size_limit = ${limitBytes}`)
@@ -75,8 +79,8 @@ export class Log {
 
   /** So many items are committed: each may change a page of its own. */
   note(items: number): void {
-    this.committed += pagesPerCommit + items
-    if (this.committed >= pagesPerCheckpoint) this.due.openUnsafe()
+    this.changes += changesPerCommit + items
+    if (this.changes >= changesPerLook) this.due.openUnsafe()
   }
 
   /** Does `write` when the log is not too long for it. */
@@ -90,17 +94,23 @@ export class Log {
     this.connection.db.exec(`PRAGMA wal_autocheckpoint = ${2 * pages}`)
   }
 
-  /** Copies what is committed into the database; begins the log anew where it is too long and nobody is at it now. */
+  /** Copies what is committed into the database, where it is many pages; begins the log anew where it is too long and nobody is at it now. */
   get checkpoint(): Effect.Effect<void, StoreError> {
     return this.attempt(() => {
-      if (this.copy() > this.limitPages || this.isLarger(this.limitPages)) this.beginAnew()
+      if (this.copyIfMany() > this.limitPages || this.isLarger(this.limitPages)) this.beginAnew()
     })
   }
 
   /** @returns how long the log is, in pages; -1 where another process is copying it. */
   private copy(): number {
-    this.committed = 0
     return (this.passive.get() as { log: number }).log
+  }
+
+  /** The same, and copies only where that is worth it. */
+  private copyIfMany(): number {
+    this.changes = 0
+    const { checkpointed, log } = this.look.get() as { checkpointed: number; log: number }
+    return log - checkpointed < pagesPerCheckpoint ? log : this.copy()
   }
 
   /** @returns how long the log is, as above: 0, unless others read from it or write to it. */
@@ -124,7 +134,7 @@ export class Log {
       this.due.closeUnsafe()
       // those who wait for an answer get it first
       yield* Effect.yieldNow
-      const pages = yield* this.attempt(() => this.copy())
+      const pages = yield* this.attempt(() => this.copyIfMany())
       if (pages > this.bound || (pages < 0 && this.isLarger(this.bound))) yield* this.shortened
     }).pipe(
       Effect.catch((error) =>
