@@ -124,7 +124,7 @@ export interface BaseOptions {
 }
 
 /** What becomes of a record whose handler fails. `E`: what it can fail with. */
-export interface CommonOptions<E> extends BaseOptions {
+export interface FailureOptions<E> {
   /**
    * When to try a record again whose handler has failed, at once and in its place: the records behind it in its order
    * wait, and it goes on counting as one at work. A defect or an interruption is not tried again. When the partition is
@@ -152,6 +152,10 @@ export interface CommonOptions<E> extends BaseOptions {
    * topic it is for; `true` by default. `false`: it fails with `UnknownTopic`.
    */
   readonly createTopics?: boolean | undefined
+}
+
+/** The options for records that are handled one by one, whatever their handler gets. */
+export interface CommonOptions<E> extends BaseOptions, FailureOptions<E> {
   readonly handleBatch?: undefined
   readonly maxBatchRecords?: undefined
 }
@@ -183,16 +187,17 @@ export interface DecodingOptions<A, E, R, DR = never> extends CommonOptions<NoIn
   readonly identify?: ((value: A, record: KafkaRecord) => string | undefined) | undefined
 }
 
-/** A consumer of batches. */
-export interface BatchOptions<E, R> extends BaseOptions {
+/** The options for records that are handled in batches, whatever their handler gets. */
+export interface CommonBatchOptions<E> extends BaseOptions, FailureOptions<E> {
   readonly handler?: undefined
-  readonly decode?: undefined
-  readonly retry?: undefined
-  readonly retryTopics?: undefined
-  readonly whenPoison?: undefined
-  readonly deadLetterTopic?: undefined
-  readonly createTopics?: undefined
   readonly whenInFlight?: "wait"
+  /** How many records a batch has at most; 500 by default. */
+  readonly maxBatchRecords?: number
+}
+
+/** A consumer of batches. */
+export interface BatchOptions<E, R> extends CommonBatchOptions<NoInfer<E>> {
+  readonly decode?: undefined
   /** As for records one by one. */
   readonly identify?: ((record: KafkaRecord) => string | undefined) | undefined
   /**
@@ -200,19 +205,36 @@ export interface BatchOptions<E, R> extends BaseOptions {
    * those without a key may come together), or of one partition. With `order: "none"` they are any of one partition. As
    * many come as are there, `maxBatchRecords` at most: it never waits for more. `concurrency` counts batches.
    *
-   * Its success completes them all. Its failure stops the consumer with that failure, and none is completed, unless it
-   * fails with `PartlyDone`, which says which were done. It is interrupted when its partition is lost.
+   * Its success completes them all. When it fails, none is completed, unless it fails with `PartlyDone`, which says which
+   * were done. The others are tried again together (`retry`), and then, where `retryTopics` or `whenPoison` say what to
+   * do, one by one in their order: those that fail by themselves are sent on or set aside. Else the consumer stops with
+   * the failure. It is interrupted when its partition is lost.
    */
   readonly handleBatch: (
     records: ReadonlyArray<KafkaRecord>,
     claim: BatchClaim
   ) => Effect.Effect<unknown, E, R>
-  /** How many records a batch has at most; 500 by default. */
-  readonly maxBatchRecords?: number
+}
+
+/** A consumer of batches of what a decoder makes of records. */
+export interface DecodingBatchOptions<A, E, R, DR = never> extends CommonBatchOptions<NoInfer<E>> {
+  /** As for records one by one: what can't be decoded is no part of the batch. */
+  readonly decode: Decoder<A, DR>
+  readonly identify?: ((value: A, record: KafkaRecord) => string | undefined) | undefined
+  /** As for records that are not decoded; `records` are what the `values` come from, in the same order. */
+  readonly handleBatch: (
+    values: ReadonlyArray<A>,
+    records: ReadonlyArray<KafkaRecord>,
+    claim: BatchClaim
+  ) => Effect.Effect<unknown, E, R>
 }
 
 /** Any of them. */
-export type AnyOptions<E, R> = ConsumerOptions<E, R> | DecodingOptions<unknown, E, R, R> | BatchOptions<E, R>
+export type AnyOptions<E, R> =
+  | ConsumerOptions<E, R>
+  | DecodingOptions<unknown, E, R, R>
+  | BatchOptions<E, R>
+  | DecodingBatchOptions<unknown, E, R, R>
 
 /** Where one partition stands. */
 export interface PartitionStatus {
@@ -323,7 +345,7 @@ const phaseOf = (
  * const status = yield* consumer.status
  */
 export function make<A, E, R, DR = never>(
-  options: DecodingOptions<A, E, R, DR>
+  options: DecodingOptions<A, E, R, DR> | DecodingBatchOptions<A, E, R, DR>
 ): Effect.Effect<KafkaConsumer<E, R | DR>, InvalidInput>
 export function make<E, R>(
   options: ConsumerOptions<E, R> | BatchOptions<E, R>
@@ -405,7 +427,7 @@ export function make<E, R>(options: AnyOptions<E, R>): Effect.Effect<KafkaConsum
  * program.pipe(Effect.provide([KafkaJs.layer({ brokers: ["localhost:9092"] }), MemoryStore.layer()]))
  */
 export function run<A, E, R, DR = never>(
-  options: DecodingOptions<A, E, R, DR>
+  options: DecodingOptions<A, E, R, DR> | DecodingBatchOptions<A, E, R, DR>
 ): Effect.Effect<
   never,
   E | ConsumerFailure | InvalidInput,
@@ -439,7 +461,7 @@ export function run<E, R>(
  * program.pipe(Effect.provide(KafkaConsumer.layer({ topics: ["orders"], groupId: "billing", handler: charge })))
  */
 export function layer<A, E, R, DR = never>(
-  options: DecodingOptions<A, E, R, DR>
+  options: DecodingOptions<A, E, R, DR> | DecodingBatchOptions<A, E, R, DR>
 ): Layer.Layer<Handle, InvalidInput, R | DR | KafkaClient | OffsetStore | IdempotencyStore>
 export function layer<E, R>(
   options: ConsumerOptions<E, R> | BatchOptions<E, R>

@@ -286,10 +286,6 @@ describe("KafkaConsumer with handleBatch", () => {
       const handler = () => Effect.void
       const wrong: ReadonlyArray<readonly [options: object, message: string]> = [
         [{ handler, handleBatch: handler }, "handler is"],
-        [
-          { retryTopics: ["1 second"], handleBatch: handler },
-          'retryTopics is ["1 second"]; allowed: to be absent'
-        ],
         [{ whenInFlight: "dead-letter", handleBatch: handler }, "whenInFlight is"],
         [{}, "handler is undefined"],
         [{ handler, maxBatchRecords: 10 }, "maxBatchRecords is 10; allowed: to be absent"],

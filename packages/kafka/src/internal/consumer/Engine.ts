@@ -23,6 +23,7 @@ import type { KafkaError } from "../../KafkaErrors.ts"
 import { metadata } from "../../PositionRules.ts"
 import { spansFor } from "../tracing.ts"
 import { readKafka } from "./acquire.ts"
+import { BatchProcessing } from "./BatchProcessing.ts"
 import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
 import { perBatch, perRecord } from "./Handling.ts"
@@ -134,7 +135,7 @@ export class Engine<E, R> {
       handling:
         batches === undefined
           ? perRecord(spans.record(this.processing.handler))
-          : perBatch<E | ConsumerFailure, R>(spans.batch(batches.handleBatch), batches.maxRecords),
+          : perBatch(new BatchProcessing(this.processing, batches), spans),
       context,
       dispatcher,
       onFailure: (cause, partition, tile) => this.onHandlerFailed(cause, partition, tile)

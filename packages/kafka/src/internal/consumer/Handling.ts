@@ -2,8 +2,11 @@
 import type { Cause, Effect } from "effect"
 import { PartlyDone } from "../../ConsumerErrors.ts"
 import type { KafkaRecord } from "../../KafkaClient.ts"
+import type { Spans } from "../tracing.ts"
+import type { BatchProcessing, BatchProgress } from "./BatchProcessing.ts"
+import type { ConsumerFailure } from "./environment.ts"
 import type { Partition } from "./Partition.ts"
-import type { BatchHandler, Handler } from "./settings.ts"
+import type { Handler } from "./settings.ts"
 import { setAside, undone } from "./verdicts.ts"
 import type { Worker } from "./Workers.ts"
 
@@ -37,10 +40,18 @@ export const perRecord = <E, R>(handler: Handler<E, R>): Handling<E, R> => ({
   abandon: ({ tile }, partition) => partition.abandon(tile)
 })
 
-export const perBatch = <E, R>(handler: BatchHandler<E, R>, maxRecords: number): Handling<E, R> => {
+export const perBatch = <E, R>(
+  processing: BatchProcessing<E, R>,
+  spans: Spans
+): Handling<E | ConsumerFailure, R> => {
+  const { maxRecords } = processing
+  const handler = spans.batch(processing.handler)
   /** What a worker works on. */
   const batches = new WeakMap<Worker, ReadonlyArray<number>>()
+  const handed = new WeakMap<Worker, ReadonlyArray<KafkaRecord>>()
   const tilesOf = (worker: Worker): ReadonlyArray<number> => batches.get(worker) ?? []
+  const progressIn = (worker: Worker): BatchProgress | undefined =>
+    processing.progressOf(handed.get(worker) ?? [])
   return {
     take: (worker, partition, most) => {
       const tiles = partition.takeBatch(Math.min(most, maxRecords))
@@ -55,14 +66,35 @@ export const perBatch = <E, R>(handler: BatchHandler<E, R>, maxRecords: number):
       const records: Array<KafkaRecord> = new Array(tiles.length)
       for (let index = 0; index < tiles.length; index++)
         records[index] = partition.state.recordAt(tiles[index]) as KafkaRecord
+      handed.set(worker, records)
       return handler(records, partition.claimForBatch(tiles))
     },
-    finish: (worker, partition) => partition.finishBatch(tilesOf(worker)),
+    finish: (worker, partition, answer) => {
+      const tiles = tilesOf(worker)
+      const progress = progressIn(worker)
+      const aside = tilesIn(progress?.aside, partition, tiles)
+      if (answer === undone) partition.abandonBatch(tiles, tilesIn(progress?.done, partition, tiles), aside)
+      else partition.finishBatch(tiles, aside)
+    },
     abandon: (worker, partition, cause) => {
       const tiles = tilesOf(worker)
-      partition.abandonBatch(tiles, doneOf(cause, partition, tiles))
+      const progress = progressIn(worker)
+      const done = doneOf(cause, partition, tiles).union(tilesIn(progress?.done, partition, tiles))
+      partition.abandonBatch(tiles, done, tilesIn(progress?.aside, partition, tiles))
     }
   }
+}
+
+const none: ReadonlySet<number> = new Set()
+
+/** The tiles of these records. */
+const tilesIn = (
+  records: ReadonlySet<KafkaRecord> | undefined,
+  { state }: Partition,
+  tiles: ReadonlyArray<number>
+): ReadonlySet<number> => {
+  if (records === undefined || records.size === 0) return none
+  return new Set(tiles.filter((tile) => records.has(state.recordAt(tile) as KafkaRecord)))
 }
 
 /** The tiles of the records that a batch handler says it has done, although it has failed. */

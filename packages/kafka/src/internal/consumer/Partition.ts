@@ -289,8 +289,10 @@ export class Partition implements Positioned {
     this.afterFinish(1)
   }
 
-  finishBatch(tiles: ReadonlyArray<number>): void {
-    this.environment.counters.processed += tiles.length
+  /** The same for a batch; `aside`: those of its records that were stored elsewhere instead. */
+  finishBatch(tiles: ReadonlyArray<number>, aside: ReadonlySet<number>): void {
+    for (const tile of aside) this.keys?.setAside(tile)
+    this.environment.counters.processed += tiles.length - aside.size
     this.state.finishBatch(tiles)
     this.afterFinish(tiles.length)
   }
@@ -309,11 +311,13 @@ export class Partition implements Positioned {
     this.onUndone([tile])
   }
 
-  /** The handler of a batch has ended, and only some of its records are done. */
-  abandonBatch(tiles: ReadonlyArray<number>, done: ReadonlySet<number>): void {
-    const undone = this.state.abandonBatch(tiles, done)
+  /** The handler of a batch has ended, and only some of its records are done, or were stored elsewhere instead. */
+  abandonBatch(tiles: ReadonlyArray<number>, done: ReadonlySet<number>, aside: ReadonlySet<number>): void {
+    for (const tile of aside) this.keys?.setAside(tile)
+    const ended = done.union(aside)
+    const undone = this.state.abandonBatch(tiles, ended)
     this.environment.counters.processed += done.size
-    if (done.size > 0) this.afterFinish(done.size)
+    if (ended.size > 0) this.afterFinish(ended.size)
     this.onUndone(undone)
   }
 

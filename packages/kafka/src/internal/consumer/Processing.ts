@@ -52,7 +52,7 @@ export interface ProcessingServices<R> {
 }
 
 /** How the last of several attempts ended. */
-interface Attempts<A, E> {
+export interface Attempts<A, E> {
   readonly exit: Exit.Exit<A, E>
   readonly count: number
 }
@@ -81,6 +81,8 @@ export class Processing<E, R> {
   readonly prepare:
     | ((records: ReadonlyArray<KafkaRecord>, claimId: string) => Effect.Effect<boolean>)
     | undefined
+  /** Whether records go to their handlers as they are, and what those answer counts. */
+  readonly isPlain: boolean
   private readonly settings: SettingsAndHandler<E, R>
   private readonly services: ProcessingServices<R>
   private readonly decoded = new WeakMap<KafkaRecord, Exit.Exit<unknown, DecodeFailed>>()
@@ -90,13 +92,13 @@ export class Processing<E, R> {
     this.services = services
     const { decoding, identify, retry, routes, whenInFlight, whenPoison } = settings
     const hasRetryTopics = routes.size > settings.sources.length
-    const isPlain =
+    this.isPlain =
       decoding === undefined &&
       retry === undefined &&
       whenPoison === "stop" &&
       whenInFlight === "wait" &&
       !hasRetryTopics
-    this.handler = isPlain ? settings.handler : (record, claim) => this.process(record, claim)
+    this.handler = this.isPlain ? settings.handler : (record, claim) => this.process(record, claim)
     const identifyDecoded = decoding?.identify
     this.prepare =
       identifyDecoded === undefined ? undefined : (records, claimId) => this.decodeAll(records, claimId)
@@ -136,6 +138,13 @@ export class Processing<E, R> {
     return this.routeOf(record).delayMillis > 0 && isOfAnotherGroup(record, this.settings.groupId)
   }
 
+  /** Whether the record is for others to handle: another group has sent it to a retry topic. */
+  passesOver(record: KafkaRecord): boolean {
+    if (!this.isOfAnotherGroup(record)) return false
+    this.services.counters.ofOtherGroups++
+    return true
+  }
+
   /** A record may have been sent to a retry topic twice. */
   private idInRetryTopic(record: KafkaRecord): string | undefined {
     return this.routeOf(record).delayMillis > 0 ? idOf(record) : undefined
@@ -171,28 +180,44 @@ export class Processing<E, R> {
     decoding: Effect.Effect<unknown, DecodeFailed, R>,
     claimId: string
   ): Effect.Effect<boolean, never, R> {
-    return Effect.gen({ self: this }, function* () {
-      const first = yield* Effect.exit(decoding)
-      const attempts = Exit.isSuccess(first)
-        ? { exit: first, count: 1 }
-        : yield* this.persist(
-            first,
-            Effect.suspend(() => this.decode(record)),
-            claimId
-          )
+    return Effect.map(this.decodeUntil(record, decoding, claimId), (attempts) => {
       if (attempts === undone) return false
       this.decoded.set(record, attempts.exit)
       return true
     })
   }
 
+  private decodeUntil(
+    record: KafkaRecord,
+    decoding: Effect.Effect<unknown, DecodeFailed, R>,
+    claimId: string
+  ): Effect.Effect<Attempts<unknown, DecodeFailed> | typeof undone, never, R> {
+    return Effect.flatMap(Effect.exit(decoding), (exit) =>
+      Exit.isSuccess(exit)
+        ? Effect.succeed({ exit, count: 1 })
+        : this.persist(
+            exit,
+            Effect.suspend(() => this.decode(record)),
+            claimId
+          )
+    )
+  }
+
+  /** What the record is decoded to: as `prepare` found, or else now. */
+  decoding(
+    record: KafkaRecord,
+    claimId: string
+  ): Effect.Effect<Attempts<unknown, DecodeFailed> | typeof undone, never, R> {
+    const exit = this.decoded.get(record)
+    return exit === undefined
+      ? this.decodeUntil(record, this.decode(record), claimId)
+      : Effect.succeed({ exit, count: 1 })
+  }
+
   // --- handling
 
   private process(record: KafkaRecord, claim: EngineClaim): Effect.Effect<unknown, E | ConsumerFailure, R> {
-    if (this.isOfAnotherGroup(record)) {
-      this.services.counters.ofOtherGroups++
-      return Effect.succeed(setAside)
-    }
+    if (this.passesOver(record)) return Effect.succeed(setAside)
     if (claim.heldUntil !== undefined) return this.deadLetterInFlight(record, claim.heldUntil)
     const attempt = Effect.suspend(() => this.attempt(record, claim))
     return Effect.catchCause(attempt, (cause) => this.onFailure(record, claim, cause, attempt))
@@ -223,7 +248,7 @@ export class Processing<E, R> {
   }
 
   /** Tries again, while that may help and the schedule says so. */
-  private persist<A, E2>(
+  persist<A, E2>(
     first: Exit.Exit<A, E2>,
     attempt: Effect.Effect<A, E2, R>,
     claimId: string
@@ -253,7 +278,15 @@ export class Processing<E, R> {
 
   // --- setting aside
 
-  private giveUp(
+  /** Whether such a failure stops the consumer: nothing says where else the record could go. */
+  stopsAt(record: KafkaRecord, cause: Cause.Cause<unknown>): boolean {
+    if (Cause.hasInterruptsOnly(cause)) return true
+    const canWait = this.routeOf(record).next !== undefined && worthRetrying(cause) !== undefined
+    return this.settings.whenPoison === "stop" && !canWait
+  }
+
+  /** Sends the record on, or sets it aside; fails where that is not wanted, or does not work. */
+  giveUp(
     record: KafkaRecord,
     cause: Cause.Cause<E | DecodeFailed>,
     count: number

@@ -4,7 +4,7 @@ import { Key } from "@tidemark/core"
 import { type Duration, Effect, Schedule } from "effect"
 import type { Decoder } from "../../Decoder.ts"
 import type { KafkaRecord } from "../../KafkaClient.ts"
-import type { AnyOptions, BatchClaim, BatchOptions, RecordClaim, WhenPoison } from "../../KafkaConsumer.ts"
+import type { AnyOptions, BatchClaim, RecordClaim, WhenPoison } from "../../KafkaConsumer.ts"
 import { letterId } from "../letters.ts"
 import {
   checkFunction,
@@ -75,13 +75,19 @@ export type BatchHandler<E, R> = (
 
 /** What works on several records at a time. */
 export interface Batches<E, R> {
-  readonly handleBatch: BatchHandler<E, R>
+  /** `values`: what the records were decoded to; the records themselves where there is no decoder. */
+  readonly handleBatch: (
+    values: ReadonlyArray<unknown>,
+    records: ReadonlyArray<KafkaRecord>,
+    claim: BatchClaim
+  ) => Effect.Effect<unknown, E, R>
   readonly maxRecords: number
 }
 
 /** A decoder, and what works on what it gives. */
 export interface Decoding<E, R> {
   readonly decode: Decoder<unknown, R>
+  /** Not used where there are `batches`. */
   readonly handler: (value: unknown, record: KafkaRecord, claim: RecordClaim) => Effect.Effect<unknown, E, R>
   readonly identify: ((value: unknown, record: KafkaRecord) => string | undefined) | undefined
 }
@@ -197,17 +203,6 @@ const readDecoding = <E, R>(options: AnyOptions<E, R>): Decoding<E, R> | undefin
   }
 }
 
-/** What `handleBatch` can't be combined with. */
-const forRecordsOnly = [
-  "handler",
-  "decode",
-  "retry",
-  "retryTopics",
-  "whenPoison",
-  "deadLetterTopic",
-  "createTopics"
-] as const satisfies ReadonlyArray<keyof BatchOptions<unknown, unknown>>
-
 const neverHandles = (): Effect.Effect<never> => Effect.die(new Error("records come in batches"))
 
 const readBatches = <E, R>(options: AnyOptions<E, R>): Batches<E, R> | undefined => {
@@ -217,11 +212,15 @@ const readBatches = <E, R>(options: AnyOptions<E, R>): Batches<E, R> | undefined
       fail("maxBatchRecords", maxBatchRecords, "to be absent where there is no handleBatch")
     return undefined
   }
-  for (const name of forRecordsOnly)
-    if (options[name] !== undefined) fail(name, options[name], "to be absent where there is a handleBatch")
+  const { decode, handler } = options
+  if (handler !== undefined) fail("handler", handler, "to be absent where there is a handleBatch")
   word("whenInFlight", options.whenInFlight, ["wait"])
+  checkFunction<unknown>("handleBatch", handleBatch)
   return {
-    handleBatch: checkFunction("handleBatch", handleBatch as BatchHandler<E, R>),
+    handleBatch:
+      decode === undefined
+        ? (_, records, claim) => (handleBatch as BatchHandler<E, R>)(records, claim)
+        : (handleBatch as Batches<E, R>["handleBatch"]),
     maxRecords: count("maxBatchRecords", maxBatchRecords, 500, 100_000)
   }
 }

@@ -34,7 +34,8 @@ export const boundHandlers = <E, R>(
     },
     batches: batches && {
       ...batches,
-      handleBatch: (records, claim) => bound(records[0], records.length, batches.handleBatch(records, claim))
+      handleBatch: (values, records, claim) =>
+        bound(records[0], records.length, batches.handleBatch(values, records, claim))
     }
   }
 }

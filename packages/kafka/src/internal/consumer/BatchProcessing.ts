@@ -1,0 +1,158 @@
+/**
+ * What happens to a batch: what can't be decoded is set aside, the others are handled together, and tried again
+ * together. Where that does not help, they are handled one by one in their order, so that only those are set aside which
+ * fail by themselves.
+ */
+import { Cause, Effect, Exit } from "effect"
+import { PartlyDone } from "../../ConsumerErrors.ts"
+import type { KafkaRecord } from "../../KafkaClient.ts"
+import type { BatchClaim } from "../../KafkaConsumer.ts"
+import type { ConsumerFailure } from "./environment.ts"
+import type { Processing } from "./Processing.ts"
+import type { Batches, BatchHandler } from "./settings.ts"
+import { undone } from "./verdicts.ts"
+
+/** What has become of a batch's records so far. */
+export interface BatchProgress {
+  /** Those that have taken effect. */
+  readonly done: Set<KafkaRecord>
+  /** Those that were stored elsewhere. */
+  readonly aside: Set<KafkaRecord>
+}
+
+/** A batch on its way. */
+interface Batch extends BatchProgress {
+  readonly records: ReadonlyArray<KafkaRecord>
+  readonly claim: BatchClaim
+  readonly values: Map<KafkaRecord, unknown>
+}
+
+/** Why the records failed that are not done. */
+const inner = <E>(cause: Cause.Cause<E>): Cause.Cause<unknown> => {
+  const failure = cause.reasons.find(Cause.isFailReason)?.error
+  return failure instanceof PartlyDone ? Cause.fail(failure.cause) : cause
+}
+
+export class BatchProcessing<E, R> {
+  /** Decodes, handles and settles a batch: what its handler answers, or a verdict. `progressOf` tells more. */
+  readonly handler: BatchHandler<E | ConsumerFailure, R>
+  readonly maxRecords: number
+  private readonly processing: Processing<E, R>
+  private readonly handle: Batches<E, R>["handleBatch"]
+  private readonly underWay = new WeakMap<ReadonlyArray<KafkaRecord>, Batch>()
+
+  constructor(processing: Processing<E, R>, { handleBatch, maxRecords }: Batches<E, R>) {
+    this.maxRecords = maxRecords
+    this.processing = processing
+    this.handle = handleBatch
+    this.handler = processing.isPlain
+      ? (records, claim) => handleBatch(records, records, claim)
+      : (records, claim) => this.process(records, claim)
+  }
+
+  /** What has become of these records, which were given to the handler; `undefined` where only its end tells. */
+  progressOf(records: ReadonlyArray<KafkaRecord>): BatchProgress | undefined {
+    return this.underWay.get(records)
+  }
+
+  private process(records: ReadonlyArray<KafkaRecord>, claim: BatchClaim) {
+    const batch: Batch = { records, claim, values: new Map(), done: new Set(), aside: new Set() }
+    this.underWay.set(records, batch)
+    const attempt = Effect.suspend(() => this.attempt(batch))
+    return Effect.flatMap(this.decode(batch), (isDecoded) => {
+      if (!isDecoded) return Effect.succeed(undone)
+      return Effect.catchCause(attempt, (cause) => this.onFailure(batch, cause, attempt))
+    })
+  }
+
+  /** Those that are neither done nor set aside. */
+  private left({ aside, done, records }: Batch): ReadonlyArray<KafkaRecord> {
+    return records.filter((record) => !done.has(record) && !aside.has(record))
+  }
+
+  private decode(batch: Batch): Effect.Effect<boolean, E | ConsumerFailure, R> {
+    const { processing } = this
+    const { aside, claim, records, values } = batch
+    return Effect.gen(function* () {
+      for (const record of records) {
+        if (processing.passesOver(record)) {
+          aside.add(record)
+          continue
+        }
+        const decoded = yield* processing.decoding(record, claim.claimId)
+        if (decoded === undone) return false
+        if (Exit.isSuccess(decoded.exit)) values.set(record, decoded.exit.value)
+        else {
+          yield* processing.giveUp(record, decoded.exit.cause, decoded.count)
+          aside.add(record)
+        }
+      }
+      return true
+    })
+  }
+
+  private run({ claim, records, values }: Batch, some: ReadonlyArray<KafkaRecord>) {
+    const { keyTokens } = claim
+    const tokens = keyTokens.length === 0 ? [] : some.map((record) => keyTokens[records.indexOf(record)])
+    return Effect.suspend(() =>
+      this.handle(
+        some.map((record) => values.get(record)),
+        some,
+        some.length === records.length ? claim : { ...claim, keyTokens: tokens }
+      )
+    )
+  }
+
+  private attempt(batch: Batch): Effect.Effect<void, E, R> {
+    const left = this.left(batch)
+    if (left.length === 0) return Effect.void
+    return Effect.catchCause(Effect.asVoid(this.run(batch, left)), (cause) => {
+      for (const { error } of cause.reasons.filter(Cause.isFailReason))
+        if (error instanceof PartlyDone) for (const record of error.done) batch.done.add(record)
+      return this.left(batch).length === 0 ? Effect.void : Effect.failCause(cause)
+    })
+  }
+
+  private onFailure(
+    batch: Batch,
+    cause: Cause.Cause<E>,
+    attempt: Effect.Effect<void, E, R>
+  ): Effect.Effect<unknown, E | ConsumerFailure, R> {
+    const { processing } = this
+    return Effect.flatMap(
+      processing.persist(Exit.failCause(cause), attempt, batch.claim.claimId),
+      (attempts): Effect.Effect<unknown, E | ConsumerFailure, R> => {
+        if (attempts === undone) return Effect.succeed(undone)
+        const { count, exit } = attempts
+        if (Exit.isSuccess(exit)) return exit
+        const [first, ...others] = this.left(batch)
+        if (processing.stopsAt(first, exit.cause)) return Effect.failCause(exit.cause)
+        if (others.length > 0) return this.oneByOne(batch, count)
+        return this.giveUp(batch, first, exit.cause, count)
+      }
+    )
+  }
+
+  private oneByOne(batch: Batch, count: number): Effect.Effect<void, E | ConsumerFailure, R> {
+    return Effect.forEach(
+      this.left(batch),
+      (record) =>
+        Effect.matchCauseEffect(this.run(batch, [record]), {
+          onSuccess: () => Effect.sync(() => void batch.done.add(record)),
+          onFailure: (cause) => this.giveUp(batch, record, cause, count + 1)
+        }),
+      { discard: true }
+    )
+  }
+
+  private giveUp(
+    { aside }: Batch,
+    record: KafkaRecord,
+    cause: Cause.Cause<E>,
+    count: number
+  ): Effect.Effect<void, E | ConsumerFailure> {
+    return Effect.map(this.processing.giveUp(record, inner(cause) as Cause.Cause<E>, count), () => {
+      aside.add(record)
+    })
+  }
+}
