@@ -6,7 +6,7 @@
  * commit; as in it, the busier the store, the larger the groups.
  */
 import { Effect, Exit, type Fiber, type Scope } from "effect"
-import { TimeLimit } from "./TimeLimit.ts"
+import { Timed, TimeLimit } from "./TimeLimit.ts"
 
 interface CommonOptions<Request, E> {
   /** How many items a request has, against `maxItems`. Default: 1. */
@@ -68,12 +68,22 @@ export type CoalescingOptions<Request, Answer, E> =
   | RunOptions<Request, Answer, E>
   | StartOptions<Request, Answer, E>
 
-interface Waiting<Request, Answer, E> {
+class Waiting<Request, Answer, E> extends Timed {
   readonly request: Request
   readonly lane: Lane<Request, Answer, E>
   readonly settle: (exit: Exit.Exit<Answer, E>) => void
-  /** By the monotonic clock, in milliseconds; 0 where patience has no end. */
-  readonly since: number
+
+  constructor(
+    request: Request,
+    lane: Lane<Request, Answer, E>,
+    settle: (exit: Exit.Exit<Answer, E>) => void,
+    since: number
+  ) {
+    super(since)
+    this.request = request
+    this.lane = lane
+    this.settle = settle
+  }
 }
 
 interface Lane<Request, Answer, E> {
@@ -249,7 +259,7 @@ export const make = <Request, Answer, E>(
         if (closed) return resume(Effect.interrupt)
         const lane = laneFor(request)
         const since = limit === undefined ? 0 : performance.now()
-        const waiting: Waiting<Request, Answer, E> = { request, lane, settle: resume, since }
+        const waiting = new Waiting<Request, Answer, E>(request, lane, resume, since)
         lane.queue.push(waiting)
         limit?.watch(waiting)
         startNext(lane)

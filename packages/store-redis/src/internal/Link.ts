@@ -2,7 +2,7 @@
  * The state of a connection to Redis: whether one can ask, who waits until one can, and why one can't. Each call is
  * answered within the time-out. Nothing is queued while there is no connection: who gave up has not sent anything.
  */
-import { type StoreError, TimeLimit } from "@tidemark/core"
+import { type StoreError, Timed, TimeLimit } from "@tidemark/core"
 import { Effect, Exit } from "effect"
 import { Cluster, type Redis } from "ioredis"
 import { failure, fromRedis, isRefusal } from "./errors.ts"
@@ -159,15 +159,15 @@ export class Link {
 }
 
 /** One that has not been answered. */
-class Call {
+class Call extends Timed {
   readonly verb: string
-  readonly since = performance.now()
   private readonly link: Link
   private readonly send: Send
   private readonly tell: Settle
   private isDone = false
 
   constructor(link: Link, verb: string, send: Send, tell: Settle) {
+    super()
     this.link = link
     this.verb = verb
     this.send = send
