@@ -18,9 +18,9 @@ const seconds = 1_000
 const concurrent = { concurrent: true }
 
 await describeWithKafka("a consumer goes on at the right position", ({ brokers }) => {
-  describe("", concurrent, () => {
+  describe.each(["kafkajs", "platformatic"])("with the driver %s", concurrent, (driver) => {
     const test = (title: string, body: (place: Place) => Effect.Effect<void, unknown, Scope.Scope>): void =>
-      it.live(title, () => atPlace(brokers, body), 90 * seconds)
+      it.live(title, () => atPlace(brokers, driver, body), 90 * seconds)
 
     /** Twenty records, all done, committed as ours. */
     const done = (place: Place) =>

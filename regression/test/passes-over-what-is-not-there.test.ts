@@ -40,9 +40,9 @@ const endOf = (place: Place, high: number) =>
 const concurrent = { concurrent: true }
 
 await describeWithKafka("the watermark passes over what is not there", ({ brokers }) => {
-  describe("", concurrent, () => {
+  describe.each(["kafkajs", "platformatic"])("with the driver %s", concurrent, (driver) => {
     const test = (title: string, body: (place: Place) => Effect.Effect<void, unknown, Scope.Scope>): void =>
-      it.live(title, () => atPlace(brokers, body), 90_000)
+      it.live(title, () => atPlace(brokers, driver, body), 90_000)
 
     test("aborted transactions and markers, at the log's end too: the lag reaches 0, running or away", (place) =>
       Effect.gen(function* () {

@@ -3,11 +3,12 @@ import { copyFileSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { IdempotencyStore, Key, OffsetStore, type Protocol } from "@tidemark/core"
-import { KafkaClient, KafkaConsumer, KafkaJs, type KafkaRecord, type ProducerRecord } from "@tidemark/kafka"
+import { KafkaClient, KafkaConsumer, type KafkaRecord, type ProducerRecord } from "@tidemark/kafka"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import { uniqueName } from "@tidemark/test-servers"
 import { Cause, Context, Effect, Exit, Fiber, Layer, type Scope } from "effect"
 import kafkajs, { type Admin, type Kafka } from "kafkajs"
+import { kafkaLayer } from "../src/driver.ts"
 import { until } from "./consumers.ts"
 
 type Options = Omit<Partial<KafkaConsumer.ConsumerOptions<never, never>>, "retry">
@@ -86,6 +87,7 @@ const temporaryFolder = Effect.acquireRelease(
 /** A new topic with one partition, which `body` may replace; positions in a file of their own. */
 export const atPlace = (
   brokers: ReadonlyArray<string>,
+  driver: string,
   body: (place: Place) => Effect.Effect<void, unknown, Scope.Scope>
 ): Effect.Effect<void, unknown> =>
   Effect.scoped(
@@ -93,7 +95,7 @@ export const atPlace = (
       const [topic, groupId] = [uniqueName("orders"), uniqueName("group")]
       const filename = join(yield* temporaryFolder, "positions.db")
       const services = yield* Layer.build(
-        KafkaJs.layer({ brokers: [...brokers], logLevel: "nothing", metadataMaxAgeMillis: 500 })
+        kafkaLayer({ brokers: [...brokers], logLevel: "nothing", metadataMaxAgeMillis: 500 }, driver)
       )
       const client = Context.get(services, KafkaClient)
       const kafka = new kafkajs.Kafka({ brokers: [...brokers], logLevel: kafkajs.logLevel.NOTHING })

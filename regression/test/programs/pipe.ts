@@ -2,8 +2,9 @@
  * One process of a pipe, as its test starts, stops and kills it. Prints how it stands, a line of JSON each time; and
  * stops or kills itself in the middle of a transaction, where it is told to.
  */
-import { KafkaClient, KafkaJs, KafkaPipe, type TransactionalProducer } from "@tidemark/kafka"
+import { KafkaClient, KafkaPipe, type TransactionalProducer } from "@tidemark/kafka"
 import { Effect, Layer, Schedule } from "effect"
+import { kafkaLayer } from "../../src/driver.ts"
 
 export interface Orders {
   readonly brokers: ReadonlyArray<string>
@@ -41,7 +42,7 @@ const client = Layer.effect(
     ...real,
     transactionalProducer: (options) => Effect.map(real.transactionalProducer(options), withFate)
   }))
-).pipe(Layer.provide(KafkaJs.layer({ brokers: orders.brokers, logLevel: "nothing" })))
+).pipe(Layer.provide(kafkaLayer({ brokers: orders.brokers, logLevel: "nothing" })))
 
 const program = Effect.gen(function* () {
   const pipe = yield* KafkaPipe.make({

@@ -4,10 +4,12 @@
  */
 import { createConnection } from "node:net"
 import { OffsetRanges } from "@tidemark/core"
-import { KafkaConsumer, KafkaJs, type KafkaRecord } from "@tidemark/kafka"
+import { KafkaConsumer, type KafkaRecord } from "@tidemark/kafka"
 import { RedisStore } from "@tidemark/store-redis"
 import { SqliteDatabase, SqliteStore } from "@tidemark/store-sqlite"
 import { Cause, Effect, Exit, type Fiber, Layer, Logger, Option } from "effect"
+import type { ISocketFactory } from "kafkajs"
+import { kafkaLayer } from "../../driver.ts"
 import { FencedLedger } from "../FencedLedger.ts"
 import { openLedger } from "../Ledger.ts"
 
@@ -60,15 +62,19 @@ const storeOf = (store: StorePlace) =>
     : RedisStore.layer({ url: store.url, prefix: store.prefix })
 
 const clientOf = ({ brokers, member, routes }: Instructions) =>
-  KafkaJs.layer({
+  kafkaLayer({
     brokers,
     clientId: member,
     logLevel: "nothing",
-    socketFactory: ({ host, onConnect, port }) => {
-      const [to, at] = (routes[`${host}:${port}`] ?? `${host}:${port}`).split(":")
-      return createConnection({ host: to, port: Number(at) }, onConnect).setMaxListeners(0)
-    }
+    ...(Object.keys(routes).length === 0 ? {} : { socketFactory: ledThrough(routes) })
   })
+
+const ledThrough =
+  (routes: Instructions["routes"]): ISocketFactory =>
+  ({ host, onConnect, port }) => {
+    const [to, at] = (routes[`${host}:${port}`] ?? `${host}:${port}`).split(":")
+    return createConnection({ host: to, port: Number(at) }, onConnect).setMaxListeners(0)
+  }
 
 /** Answers how many effects were refused so far, and the handler. */
 const handlerOf = (instructions: Instructions) =>
