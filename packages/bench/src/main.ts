@@ -2,6 +2,8 @@
 import { cpus } from "node:os"
 import { format, isReached, type Report, type Suite } from "./Figure.ts"
 import { suite as consumer } from "./suites/consumer.ts"
+import { suite as consumerKeys } from "./suites/consumerKeys.ts"
+import { suite as consumerWork } from "./suites/consumerWork.ts"
 import { suite as keys } from "./suites/keys.ts"
 import { suite as memory } from "./suites/memory.ts"
 import { suite as offsets } from "./suites/offsets.ts"
@@ -18,6 +20,8 @@ const suites: ReadonlyArray<Suite> = [
   tracker,
   memory,
   consumer,
+  consumerKeys,
+  consumerWork,
   redisKeys,
   redisOffsets,
   redisLocks,

@@ -188,7 +188,7 @@ export class Partition implements Positioned {
     }
     if (this.phase !== "owned") return
     const { state } = this
-    const { clock, counters } = this.environment
+    const { clock, counters, seek } = this.environment
     this.highWatermark = batch.highWatermark
     if (batch.fetchedOffset < state.received && batch.highWatermark < state.received) {
       this.onLogWentBack(batch.highWatermark)
@@ -198,6 +198,8 @@ export class Partition implements Positioned {
     this.commits?.see(batch)
     counters.received += batch.records.length
     const { alreadyCompleted, redelivered } = state.receive(batch, Patience.monotonicMillis(clock))
+    // what follows is completed, and longer than a fetch: it need not be fetched
+    if (state.passIsland(batch.nextOffset - batch.fetchedOffset)) seek(this, state.received)
     counters.redelivered += redelivered
     counters.duplicatesByPosition += alreadyCompleted
     if (state.hasFinished) this.settling?.soon()

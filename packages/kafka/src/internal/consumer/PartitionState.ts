@@ -193,6 +193,15 @@ export class PartitionState {
     this.noteFinished(this.tail - 1)
   }
 
+  /** Passes over what is completed from here on, if that is more than `longerThan` offsets; tells whether it is. */
+  passIsland(longerThan: number): boolean {
+    if (this.received >= this.islandsEnd) return false
+    const end = OffsetRanges.watermark(this.islands, this.received)
+    if (end - this.received <= longerThan) return false
+    this.skipTo(end)
+    return true
+  }
+
   /** Tiles below `end` may start. */
   admit(end: number): void {
     if (end > this.admitted) this.admitted = end
