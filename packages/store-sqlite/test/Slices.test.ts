@@ -30,13 +30,23 @@ const play = (
   return seen
 }
 
-/** At most twice what any was before: `factors` say how much of that. */
-const growing = (first: number, factors: ReadonlyArray<number>) => {
-  let worst = first
-  return (index: number): number => {
-    const millis = index === 0 ? first : worst * factors[index % factors.length]
-    worst = Math.max(worst, millis)
-    return millis
+/** At most twice what any was in this slice and the one before, or half of what any was earlier: `factors` say how much. */
+const growing = (first: number, most: number, factors: ReadonlyArray<number>) => {
+  let before = 0
+  let worst = 0
+  return {
+    next: (index: number): number => {
+      const millis = Math.min(
+        most,
+        index === 0 ? first : Math.max(before, worst) * factors[index % factors.length]
+      )
+      worst = Math.max(worst, millis)
+      return millis
+    },
+    endSlice: () => {
+      before = Math.max(worst, before / 2)
+      worst = 0
+    }
   }
 }
 
@@ -55,17 +65,14 @@ describe("Slices", () => {
           noise
         }),
         ({ factors, first, fixed, noise, perStep, steps }) => {
-          const millisOf = growing(first, factors)
+          // steps of more than a slice can't be made shorter
+          const growth = growing(first, bound / 2 - (fixed + perStep), factors)
           let slice = 0
-          const commit = (count: number) => (fixed + perStep * count) * noise[slice++ % noise.length]
-          const seen = play(
-            steps,
-            (index) => {
-              // steps of more than a slice can't be made shorter
-              return Math.max(0, Math.min(millisOf(index), bound / 2 - (fixed + perStep)))
-            },
-            commit
-          )
+          const commit = (count: number) => {
+            growth.endSlice()
+            return (fixed + perStep * count) * noise[slice++ % noise.length]
+          }
+          const seen = play(steps, growth.next, commit)
           expect(seen.reduce((sum, { steps: count }) => sum + count, 0)).toBe(steps)
           for (const { millis, steps: count } of seen) {
             if (count > 1) expect(millis).toBeLessThanOrEqual(bound)
@@ -103,6 +110,18 @@ describe("Slices", () => {
     const slow = seen.filter(({ millis }) => millis > bound)
     expect(slow).toHaveLength(1)
     expect(seen.indexOf(slow[0])).toBeLessThan(seen.length - 10)
+  })
+
+  it("are soon as long again as before when the machine stood still", () => {
+    const seen = play(
+      5_000,
+      (index) => (index === 1_000 ? 400 : 0.01),
+      (steps) => 0.2 + 0.01 * steps
+    )
+    const lengths = seen.map(({ steps }) => steps)
+    const still = seen.findIndex(({ millis }) => millis > bound)
+    expect(lengths[still + 1]).toBe(1)
+    expect(Math.max(...lengths.slice(still + 1, still + 25))).toBe(Math.max(...lengths.slice(0, still)))
   })
 
   it("do one step even where there is time for none", () => {
