@@ -149,6 +149,9 @@ export const writeNote = ({ landmark, replaces }: CommitHistory): string =>
   (replaces === undefined ? "" : ` replaces=${replaces}`) +
   (landmark === undefined ? "" : ` landmark=${landmark.offset}@${landmark.timestampMillis}`)
 
+/** The note where another client commits, though positions are completed in the store: so we have no history. */
+export const othersCommit = "tidemark:1 guard"
+
 /** What a note tells; `undefined` where there is none, or it is not ours. */
 export const readNote = (note: string | undefined): CommitHistory | undefined => {
   const match = note === undefined ? null : notePattern.exec(note)

@@ -6,6 +6,7 @@ import {
   epochOf,
   type Findings,
   metadata,
+  othersCommit,
   readNote,
   resumeAtCommit,
   writeNote
@@ -265,7 +266,7 @@ describe("PositionRules", () => {
         expect(readNote(note)).toEqual(written)
       })
     )
-    for (const other of [undefined, "", "commits", "tidemark:1 commits ", "tidemark:2 commits"])
+    for (const other of [undefined, othersCommit, "", "commits", "tidemark:1 commits ", "tidemark:2 commits"])
       expect(readNote(other)).toBeUndefined()
   })
 

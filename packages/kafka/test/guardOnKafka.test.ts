@@ -133,6 +133,27 @@ await describeWithKafka("the guard on Kafka", ({ brokers }) => {
     expect(twice()).toEqual([])
   }, 60_000)
 
+  it("a guard that took over from KafkaConsumer commits less than it did: KafkaConsumer repeats nothing", async () => {
+    const { context, groupId, produce, store, topic } = await setUp(1)
+    const { note, times, twice } = effects()
+    await produce(range(0, 50))
+    await goOn(context, groupId, topic, note, () => times.size === 50)
+    await produce(range(50, 60))
+    const guarded = await guard({ store, groupId })
+    closing.push(guarded.close)
+    const consumer = await consumerOf(groupId, topic)
+    await consumer.run({
+      autoCommit: false,
+      eachMessage: guarded.eachMessage(async ({ message }) => note(message.value))
+    })
+    await vi.waitUntil(() => times.size === 60, { timeout: 20_000 })
+    await consumer.commitOffsets([{ topic, partition: 0, offset: "52" }])
+    await consumer.disconnect()
+    await produce(range(60, 70))
+    await goOn(context, groupId, topic, note, () => times.size === 70)
+    expect(twice()).toEqual([])
+  }, 60_000)
+
   it.each([
     ["that committed less than it did", 20],
     ["that committed all it did", 50]

@@ -16,6 +16,7 @@ import {
   withClaim
 } from "@tidemark/core"
 import { Clock, Effect } from "effect"
+import { othersCommit } from "../PositionRules.ts"
 
 /** A message by its offset, and its id where it has one. */
 export interface GuardedItem {
@@ -40,6 +41,8 @@ export interface GuardTerms {
   readonly retentionMillis: number | undefined
   readonly whenInFlight: "wait" | "fail"
   readonly waitAtMostMillis: number
+  /** The streams of which it is noted already that another client commits. */
+  readonly noted: Set<string>
 }
 
 /** How far a handler came: everything below `through` took effect. */
@@ -145,19 +148,39 @@ const completeIds = (
   })
 }
 
+/**
+ * Notes once a stream that it is not `KafkaConsumer` that commits: else a commit of the client that is guarded would be
+ * taken for an operator's reset where `KafkaConsumer` was there before, and comes again.
+ */
+const noteOthersCommits = (
+  { claimId, stream }: OffsetClaim,
+  { leaseMillis, noted }: GuardTerms
+): Effect.Effect<void, StoreError | InvalidInput, OffsetStore> => {
+  if (noted.has(stream)) return Effect.void
+  return Effect.flatMap(OffsetStore, (store) =>
+    Effect.map(persist(leaseMillis, store.annotate([{ stream, claimId, note: othersCommit }])), () => {
+      noted.add(stream)
+    })
+  )
+}
+
 const completeOffsets = (
   claim: OffsetClaim,
   delivery: Delivery,
   through: number,
-  { leaseMillis }: GuardTerms
-): Effect.Effect<void, StoreError | InvalidInput | LeaseLost> => {
+  terms: GuardTerms
+): Effect.Effect<void, StoreError | InvalidInput | LeaseLost, OffsetStore> => {
   if (through <= delivery.from) return Effect.void
   const done = OffsetRanges.intersect(
     claim.granted,
     OffsetRanges.make(delivery.from, Math.min(through, delivery.to))
   )
   if (OffsetRanges.isEmpty(done)) return Effect.void
-  return Effect.flatMap(persist(leaseMillis, claim.complete(done)), ({ leaseLost }) =>
+  const complete = Effect.andThen(
+    noteOthersCommits(claim, terms),
+    persist(terms.leaseMillis, claim.complete(done))
+  )
+  return Effect.flatMap(complete, ({ leaseLost }) =>
     OffsetRanges.isEmpty(leaseLost)
       ? Effect.void
       : Effect.fail(
@@ -226,7 +249,7 @@ const underIds = <E>(
   claim: OffsetClaim,
   open: ReadonlyArray<number>,
   run: RunNew<E>
-): Effect.Effect<Settled<E> | Held, GuardFailure, IdempotencyStore> => {
+): Effect.Effect<Settled<E> | Held, GuardFailure, OffsetStore | IdempotencyStore> => {
   const firsts = idsOf(delivery, open)
   const ids = [...firsts.keys()]
   const byPosition = delivery.items.length - open.length
@@ -236,7 +259,7 @@ const underIds = <E>(
   return Effect.gen(function* () {
     const store = yield* IdempotencyStore
     const items = ids.map((key) => ({ key }))
-    type Outcome = Effect.Effect<Settled<E> | Held, StoreError | InvalidInput | LeaseLost>
+    type Outcome = Effect.Effect<Settled<E> | Held, StoreError | InvalidInput | LeaseLost, OffsetStore>
     return yield* withClaim({ namespace, items, owner, lease }, (keys): Outcome => {
       const bad = badKey(keys.answers)
       if (bad !== undefined) return Effect.fail(bad)
@@ -267,7 +290,7 @@ const work = <E>(
   { fresh, repeated }: Verdict,
   byPosition: number,
   run: RunNew<E>
-): Effect.Effect<Settled<E>, StoreError | InvalidInput | LeaseLost> =>
+): Effect.Effect<Settled<E>, StoreError | InvalidInput | LeaseLost, OffsetStore> =>
   Effect.gen(function* () {
     const nothing: Ran<E> = { through: delivery.to, failure: undefined }
     const ran = fresh.length === 0 ? nothing : yield* run(fresh, claim.token)
