@@ -143,10 +143,12 @@ describe("a batch that fails", () => {
   test("a stop in the middle of one by one completes what is done, and leaves the rest", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient
+      const keys = yield* IdempotencyStore
       const ledger = new Ledger()
       yield* client.produce(records("orders", 5, 1))
       const consumer = yield* startBatches({
         ...batched,
+        identify: textOf,
         whenPoison: "dead-letter",
         handleBatch: (given) => {
           if (given.length > 1 || textOf(given[0]) === "1") return Effect.fail("bad")
@@ -159,6 +161,8 @@ describe("a batch that fails", () => {
       const stopping = yield* Effect.forkScoped(consumer.stop)
       yield* pass(4)
       yield* settled("stopped", () => stopping.pollUnsafe() !== undefined)
+      const statuses = yield* keys.lookup("group", ["0", "1", "2", "3"])
+      expect(statuses.map(({ _tag }) => _tag)).toEqual(["Completed", "Unknown", "Completed", "Unknown"])
       const again = yield* startBatches({ ...batched, handleBatch: failing(ledger, [], []) })
       yield* settled("done", () => ledger.count === 4 && isDone(again, 1))
       expect(ledger.twice).toEqual([])
