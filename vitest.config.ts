@@ -19,6 +19,7 @@ const projects = {
   "quick-start": "examples/quick-start",
   "own-store": "examples/own-store",
   "kafkajs-guard": "examples/kafkajs-guard",
+  "kafka-to-kafka": "examples/kafka-to-kafka",
   regression: "regression",
   packaging: "regression/packaging"
 }

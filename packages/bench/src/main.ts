@@ -7,6 +7,7 @@ import { suite as consumerWork } from "./suites/consumerWork.ts"
 import { suite as keys } from "./suites/keys.ts"
 import { suite as memory } from "./suites/memory.ts"
 import { suite as offsets } from "./suites/offsets.ts"
+import { suite as pipe } from "./suites/pipe.ts"
 import { suite as redisKeys } from "./suites/redisKeys.ts"
 import { suite as redisLocks } from "./suites/redisLocks.ts"
 import { suite as redisMemory } from "./suites/redisMemory.ts"
@@ -22,6 +23,7 @@ const suites: ReadonlyArray<Suite> = [
   consumer,
   consumerKeys,
   consumerWork,
+  pipe,
   redisKeys,
   redisOffsets,
   redisLocks,

@@ -48,9 +48,9 @@ export interface PipeOptions<E, R> {
   readonly concurrency?: number
   /** Where to begin what the group has never committed; `earliest` by default. */
   readonly start?: "earliest" | "latest"
-  /** How many records one transaction takes at most; 1,000 by default. It takes what there is, and waits for no more. */
+  /** How many records one transaction takes at most; 5,000 by default. It takes what there is, and waits for no more. */
   readonly maxBatchRecords?: number
-  /** How many bytes of records one transaction takes at most, before they are transformed; 1 MiB by default. */
+  /** How many bytes of records one transaction takes at most, before they are transformed; 4 MiB by default. */
   readonly maxBatchBytes?: number
   /** How long a member may be silent before the group takes its partitions away; 30 s by default. */
   readonly sessionTimeout?: Duration.Input

@@ -8,13 +8,14 @@ import { withRetry } from "./retrying.ts"
 
 const operation = "produce"
 
-const toMessage = (record: ProducerRecord): Message => ({
-  key: record.key ?? null,
-  value: record.value,
-  ...(record.partition === undefined ? {} : { partition: record.partition }),
-  ...(record.headers === undefined ? {} : { headers: record.headers as NonNullable<Message["headers"]> }),
-  ...(record.timestampMillis === undefined ? {} : { timestamp: String(record.timestampMillis) })
-})
+/** Made for every record that is produced: without the copies that spreads are. */
+const toMessage = (record: ProducerRecord): Message => {
+  const message: Message = { key: record.key ?? null, value: record.value }
+  if (record.partition !== undefined) message.partition = record.partition
+  if (record.headers !== undefined) message.headers = record.headers as NonNullable<Message["headers"]>
+  if (record.timestampMillis !== undefined) message.timestamp = String(record.timestampMillis)
+  return message
+}
 
 const toTopicMessages = (records: ReadonlyArray<ProducerRecord>) => {
   const byTopic = new Map<string, Array<Message>>()

@@ -17,6 +17,7 @@ import type {
 } from "../KafkaClient.ts"
 import type { KafkaError } from "../KafkaErrors.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
+import { makeProducerWithCluster, rememberCoordinators } from "./kafkajsCoordinators.ts"
 import { orUnsent, sendAll } from "./kafkajsProducer.ts"
 import { validateTransactionOptions, wrongOffset } from "./memberOptions.ts"
 import type { PartitionCheck } from "./produceRequests.ts"
@@ -28,7 +29,7 @@ const closeTimeoutMillis = 5_000
 
 /** The transaction before this one is still being ended: kafkajs does not wait for that where offsets come first. */
 const whilePending = {
-  schedule: Schedule.exponential(5).pipe(Schedule.upTo({ times: 8 })),
+  schedule: Schedule.exponential(1).pipe(Schedule.upTo({ times: 12 })),
   while: (error: KafkaError) => error.reason === "TransactionPending"
 }
 
@@ -55,6 +56,7 @@ class Transactions {
   readonly #partitionCheck: PartitionCheck
   readonly #producer: Producer
   readonly #destroySockets: () => void
+  readonly #rememberCoordinators: () => void
   readonly #inOrder: InOrder
   readonly #inTurn = makeInTurn()
   /** The one that came with the epoch, until it is begun. */
@@ -67,13 +69,19 @@ class Transactions {
     this.#inOrder = makeInOrder(connection.brokers)
     const { kafka, destroySockets } = connection.makeProducerKafka()
     this.#destroySockets = destroySockets
-    this.#producer = kafka.producer({
-      transactionalId: options.transactionalId,
-      transactionTimeout: options.timeoutMillis,
-      allowAutoTopicCreation: connection.allowAutoTopicCreation,
-      metadataMaxAge: connection.metadataMaxAgeMillis,
-      createPartitioner: stablePartitioner
-    })
+    const { cluster, producer } = makeProducerWithCluster(kafka, () =>
+      kafka.producer({
+        transactionalId: options.transactionalId,
+        transactionTimeout: options.timeoutMillis,
+        allowAutoTopicCreation: connection.allowAutoTopicCreation,
+        metadataMaxAge: connection.metadataMaxAgeMillis,
+        createPartitioner: stablePartitioner
+      })
+    )
+    this.#producer = producer
+    this.#rememberCoordinators = () => {
+      if (cluster !== undefined) rememberCoordinators(cluster)
+    }
   }
 
   #call<A>(operation: string, act: () => Promise<A>): Effect.Effect<A, KafkaError> {
@@ -86,7 +94,10 @@ class Transactions {
     const fence = this.#call(operation, async () => {
       this.#spare = await this.#producer.transaction()
     })
-    return withRetry(this.#connection, Effect.andThen(connect, fence))
+    return Effect.andThen(
+      withRetry(this.#connection, Effect.andThen(connect, fence)),
+      Effect.sync(this.#rememberCoordinators)
+    )
   }
 
   /** Aborts what is open, once what is under way has ended, and disconnects. */

@@ -66,11 +66,11 @@ export const makeTransformation = <E, R>(
           value: topic === undefined ? "missing" : `"${topic}"`,
           allowed: `one of those in to: ${allowed}`
         })
-      const headers =
+      records.push(
         trace === undefined || output.headers?.traceparent !== undefined
-          ? output.headers
-          : { ...output.headers, ...trace }
-      records.push(headers === undefined ? { ...output, topic } : { ...output, topic, headers })
+          ? { ...output, topic }
+          : { ...output, topic, headers: { ...output.headers, ...trace } }
+      )
     }
     return records
   }

@@ -72,8 +72,8 @@ export const readSettings = <E, R>(options: PipeOptions<E, R>): SettingsAndTrans
     retry: options.retry,
     concurrency: count("concurrency", options.concurrency, 1, 100_000),
     start: word("start", options.start, ["earliest", "latest"]),
-    maxRecords: count("maxBatchRecords", options.maxBatchRecords, 1_000, 1_000_000),
-    maxBytes: count("maxBatchBytes", options.maxBatchBytes, 1_048_576, 1_073_741_824),
+    maxRecords: count("maxBatchRecords", options.maxBatchRecords, 5_000, 1_000_000),
+    maxBytes: count("maxBatchBytes", options.maxBatchBytes, 4 * 1_048_576, 1_073_741_824),
     sessionTimeoutMillis,
     transactionTimeoutMillis,
     drainTimeoutMillis: millis(
