@@ -213,10 +213,6 @@ export class Streams {
     return (this.sql.version.get(stream) as { version: number } | undefined)?.version ?? 0
   }
 
-  hasClaims(): boolean {
-    return this.sql.anyClaim.get() !== undefined
-  }
-
   /**
    * Claims that ended long ago and that nobody overlapped, of some: those that follow `after`, in the file's order.
    *
@@ -526,7 +522,6 @@ const prepare = ({ db }: Connection) => {
     ),
     deleteClaim: one("DELETE FROM tidemark_claims WHERE stream = ? AND claim_id = ?"),
     deleteClaims: one("DELETE FROM tidemark_claims WHERE stream = ?"),
-    anyClaim: one("SELECT 1 FROM tidemark_claims LIMIT 1"),
     claimsAfter: one(
       `SELECT stream, claim_id AS claimId, forgotten_at AS forgottenAt FROM tidemark_claims
         WHERE (stream, claim_id) > (?, ?) ORDER BY stream, claim_id LIMIT ?`

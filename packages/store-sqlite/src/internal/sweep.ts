@@ -49,6 +49,16 @@ const sweepClaims = (store: Store, slices: Slices, from: ClaimPlace): Effect.Eff
     if (next !== undefined) yield* sweepClaims(store, slices, next)
   })
 
+const hasOldClaims = (store: Store, from: ClaimPlace): Effect.Effect<boolean, StoreError> =>
+  Effect.gen(function* () {
+    const { old, next } = yield* store.read("sweep", (now) =>
+      store.streams.oldClaims(from, now, claimsPerLook)
+    )
+    if (old.length > 0 || next === undefined) return old.length > 0
+    yield* Effect.yieldNow
+    return yield* hasOldClaims(store, next)
+  })
+
 /** Once: all that is due, unless another process is at it. */
 export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
   Effect.gen(function* () {
@@ -58,7 +68,9 @@ export const sweep = (store: Store): Effect.Effect<void, StoreError, Lock> =>
       inSlices(store, slices, (now, hasTime) => store.keys.sweep(now, () => !hasTime())),
       sweepClaims(store, slices, firstPlace)
     )
-    if (yield* store.read("sweep", (now) => store.keys.isSweepDue(now) || store.streams.hasClaims())) {
+    // the lock is a key itself, and not worth two commits where there is nothing to do
+    const areKeysDue = yield* store.read("sweep", (now) => store.keys.isSweepDue(now))
+    if (areKeysDue || (yield* hasOldClaims(store, firstPlace))) {
       yield* Effect.catchTags(lock.withLock(lockName, { wait: 0, owner: `process ${process.pid}` })(all), {
         InFlightElsewhere: () => Effect.void,
         LeaseLost: () => Effect.void,
