@@ -1,5 +1,6 @@
 import { expect } from "@effect/vitest"
 import { Effect, Layer, Option, Tracer } from "effect"
+import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient } from "../src/KafkaClient.ts"
 import * as TraceContext from "../src/TraceContext.ts"
 import { clockTests, settled, start, unhurried } from "./consumerHarness.ts"
@@ -47,6 +48,37 @@ test("a handler's span is a child of the sender's, where a tracer is installed",
     })
     expect(second!.parent).toEqual(Option.none())
     expect(second!.traceId).not.toBe(sender.traceId)
+  }))
+
+test("the span of a record that was set aside says so, and the record keeps its sender's trace", () =>
+  Effect.gen(function* () {
+    const client = yield* KafkaClient
+    const broker = yield* InProcessBroker
+    const headers = { ...TraceContext.format({ ...sender, sampled: true, state: [] }) }
+    yield* client.produce([{ topic: "orders", value: "bad", headers }])
+    const spans: Array<Tracer.Span> = []
+    const noting = Tracer.make({
+      span: (options) => {
+        const span = new Tracer.NativeSpan(options)
+        spans.push(span)
+        return span
+      }
+    })
+    yield* Effect.gen(function* () {
+      const consumer = yield* start({
+        ...unhurried,
+        whenPoison: "dead-letter",
+        handler: () => Effect.fail({ _tag: "Refused" })
+      })
+      yield* settled("set aside", () => consumer.status().counters.deadLettered === 1)
+    }).pipe(Effect.provideService(Tracer.Tracer, noting))
+    const span = spans.find(({ name }) => name === "process orders")
+    expect(Object.fromEntries(span?.attributes ?? [])).toMatchObject({
+      "error.type": "Refused",
+      "tidemark.set_aside": "dead-lettered"
+    })
+    const [letter] = broker.records("orders.dead-letter", 0)
+    expect(TraceContext.fromHeaders(letter.headers)).toMatchObject(sender)
   }))
 
 test("a batch's span is linked to the senders' spans", () =>

@@ -388,6 +388,7 @@ export class Processing<E, R> {
           })
       )
       counters[how]++
+      yield* Effect.annotateCurrentSpan({ "error.type": failure.tag, "tidemark.set_aside": setAsideAs[how] })
       yield* Effect.logWarning(
         `tidemark: the record at offset ${offset} of partition ${partition} of topic "${topic}" was ${setAsideAs[how]} ` +
           `after ${attempts} attempts, to ${target}: ${why}`
