@@ -158,6 +158,29 @@ describe("opening", () => {
     })
   )
 
+  it.effect("keeps what a file of the first version holds, and can note something there", () =>
+    Effect.gen(function* () {
+      const filename = join(yield* temporaryFolder, "first.db")
+      const db = new DatabaseSync(filename)
+      migrate(db, 0, migrations.slice(0, 1))
+      db.exec(
+        `INSERT INTO tidemark_streams
+          (name, version, origin, watermark, highest, gap_count, epoch, last_token, touched_at)
+          VALUES ('orders', 1, 0, 7, 7, 0, 2, 41, 0)`
+      )
+      db.close()
+      const use = Effect.gen(function* () {
+        const store = yield* OffsetStore
+        expect(yield* store.progress("orders")).toMatchObject({ watermark: 7, epoch: 2, note: undefined })
+        yield* store.claim("orders", OffsetRanges.openEnded(7), terms("c"))
+        const note = { stream: "orders", claimId: "c", note: "noted" }
+        expect(yield* store.annotate([note])).toEqual([true])
+        expect((yield* store.progress("orders"))?.note).toBe("noted")
+      })
+      yield* Effect.provide(use, SqliteStore.layer({ filename }))
+    })
+  )
+
   it("brings an older version forward, step by step", () => {
     const db = new DatabaseSync(":memory:")
     const steps = ["CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y", "CREATE TABLE b (z)"]
