@@ -191,7 +191,7 @@ export const tidemark =
         consumer.status,
         ({ partitions }) => partitions.reduce((sum, { watermark = 0 }) => sum + watermark, 0) >= records
       )
-      while (!(yield* isDone)) yield* Effect.raceFirst(Effect.sleep("1 millis"), Fiber.join(fiber))
+      while (!(yield* isDone)) yield* Effect.raceFirst(Effect.sleep("5 millis"), Fiber.join(fiber))
       const taken = watch.stop()
       yield* Fiber.interrupt(fiber)
       return taken

@@ -77,8 +77,8 @@ export interface BaseOptions {
   /**
    * How many records may have taken effect, or be taking it, that the store does not have as completed: as many run
    * again at most when this process is killed. At this bound nothing starts until the store has answered; one that is
-   * less than `concurrency` bounds that, too. Default: `concurrency` + 1,000, with batches `concurrency` x `maxBatchRecords`
-   * + 1,000.
+   * less than `concurrency` bounds that, too. Default: `concurrency` + 4,000, with batches `concurrency` x `maxBatchRecords`
+   * + 4,000. A few hundred cost rate only where handlers take less than a millisecond.
    */
   readonly maxUnmarked?: number
   /** Names the cluster in the streams' names; needed only where one store serves equal groups on several clusters. */

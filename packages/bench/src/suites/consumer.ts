@@ -19,7 +19,7 @@ import {
 const partitions = 8
 const records = 200_000
 const valueBytes = 200
-const rounds = 7
+const rounds = 5
 
 const names = {
   message: "kafkajs eachMessage",

@@ -15,7 +15,7 @@ import {
 const partitions = 8
 const records = 50_000
 const valueBytes = 200
-const rounds = 7
+const rounds = 5
 
 const names = {
   pipeline: "eachBatch + one pipeline of SET NX",

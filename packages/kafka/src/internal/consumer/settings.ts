@@ -100,7 +100,7 @@ const defaultBounds: Bounds = {
 }
 
 /** How many records may be processed and not completed, beside those at work, unless it is said. */
-const unmarkedBeside = 1_000
+const unmarkedBeside = 4_000
 
 const knownOptions: Readonly<Record<keyof AnyOptions<unknown, unknown>, true>> = {
   topics: true,
