@@ -172,7 +172,7 @@ export const nothingInBatches: How = (begin) => ({
   }
 })
 
-const drivers = { kafkajs: KafkaJs.layer, platformatic: PlatformaticKafka.layer }
+export const drivers = { kafkajs: KafkaJs.layer, platformatic: PlatformaticKafka.layer }
 
 /** Ours is done when every watermark is at the end: when all is completed in the store. */
 export const tidemark =

@@ -1,10 +1,11 @@
 /** From Kafka to Kafka in transactions, on a real broker, beside what one writes by hand with kafkajs. */
-import { KafkaClient, KafkaJs, KafkaPipe } from "@tidemark/kafka"
+import { KafkaPipe } from "@tidemark/kafka"
 import { startKafka, uniqueName } from "@tidemark/test-servers"
 import { Effect, Fiber } from "effect"
 import { type EachBatchPayload, Kafka, type KafkaMessage, logLevel, type Producer } from "kafkajs"
 import { type Spread, spread } from "../Contest.ts"
 import type { Figure, Suite } from "../Figure.ts"
+import { drivers, produce } from "../KafkaReaders.ts"
 
 const partitions = 8
 const records = 100_000
@@ -119,28 +120,30 @@ const byHand =
     return speed
   }
 
-const tidemark: Copier = ({ batchSize, brokers, from, to }) =>
-  Effect.gen(function* () {
-    const watch = stopwatch(records)
-    const pipe = yield* KafkaPipe.make({
-      from,
-      to,
-      groupId: uniqueName("bench"),
-      maxBatchRecords: batchSize,
-      maxBatchBytes: 8 * 1_048_576,
-      transform: ({ key, value }) => Effect.succeed([{ key: key as Buffer, value: value as Buffer }])
-    })
-    const fiber = yield* Effect.forkChild(pipe.run)
-    let seen = 0
-    const look = Effect.map(pipe.status, ({ counters }) => {
-      watch.add(counters.processed - seen)
-      seen = counters.processed
-      return seen >= records
-    })
-    while (!(yield* look)) yield* Effect.raceFirst(Effect.sleep("20 millis"), Fiber.join(fiber))
-    yield* Fiber.interrupt(fiber)
-    return yield* Effect.promise(() => watch.speed)
-  }).pipe(Effect.provide(KafkaJs.layer({ brokers })), Effect.runPromise)
+const tidemark =
+  (driver: keyof typeof drivers): Copier =>
+  ({ batchSize, brokers, from, to }) =>
+    Effect.gen(function* () {
+      const watch = stopwatch(records)
+      const pipe = yield* KafkaPipe.make({
+        from,
+        to,
+        groupId: uniqueName("bench"),
+        maxBatchRecords: batchSize,
+        maxBatchBytes: 8 * 1_048_576,
+        transform: ({ key, value }) => Effect.succeed([{ key: key as Buffer, value: value as Buffer }])
+      })
+      const fiber = yield* Effect.forkChild(pipe.run)
+      let seen = 0
+      const look = Effect.map(pipe.status, ({ counters }) => {
+        watch.add(counters.processed - seen)
+        seen = counters.processed
+        return seen >= records
+      })
+      while (!(yield* look)) yield* Effect.raceFirst(Effect.sleep("20 millis"), Fiber.join(fiber))
+      yield* Fiber.interrupt(fiber)
+      return yield* Effect.promise(() => watch.speed)
+    }).pipe(Effect.provide(drivers[driver]({ brokers })), Effect.runPromise)
 
 const contestants: ReadonlyArray<readonly [name: string, copy: Copier]> = [
   [
@@ -152,29 +155,10 @@ const contestants: ReadonlyArray<readonly [name: string, copy: Copier]> = [
     "by hand, retries from 5 ms, a producer a partition",
     byHand({ initialRetryTime: 5, perPartition: true, enough: records })
   ],
-  ["tidemark", tidemark]
+  ["tidemark", tidemark("kafkajs")],
+  ["tidemark, on @platformatic/kafka", tidemark("platformatic")]
 ]
-const ours = contestants.length - 1
-
-const prepare = (brokers: ReadonlyArray<string>, from: string, to: string): Promise<void> =>
-  Effect.gen(function* () {
-    const client = yield* KafkaClient
-    yield* client.createTopics([
-      { topic: from, partitions },
-      { topic: to, partitions }
-    ])
-    const value = Buffer.alloc(valueBytes, "x")
-    for (let at = 0; at < records; at += 10_000) {
-      yield* client.produce(
-        Array.from({ length: 10_000 }, (_, index) => ({
-          topic: from,
-          partition: (at + index) % partitions,
-          key: `key-${(at + index) % 1_000}`,
-          value
-        }))
-      )
-    }
-  }).pipe(Effect.provide(KafkaJs.layer({ brokers })), Effect.runPromise)
+const ours = 3
 
 const figuresOf = (batchSize: number, speeds: ReadonlyArray<ReadonlyArray<Speed>>): ReadonlyArray<Figure> => {
   const against = (base: number): Spread =>
@@ -212,9 +196,10 @@ export const suite: Suite = {
   about: `${records.toLocaleString("en-US")} records of ${valueBytes} bytes from ${partitions} partitions to ${partitions}, in transactions, a real broker`,
   run: async (progress) => {
     await using kafka = await startKafka()
-    const [from, to] = [uniqueName("bench"), uniqueName("bench")]
     progress("producing")
-    await prepare(kafka.brokers, from, to)
+    const shape = { keys: 1_000, partitions, valueBytes }
+    const { topic: from } = await produce(kafka.brokers, { ...shape, records })
+    const { topic: to } = await produce(kafka.brokers, { ...shape, records: 0 })
     const figures: Array<Figure> = []
     for (const batchSize of batchSizes) {
       const speeds = contestants.map((): Array<Speed> => [])
