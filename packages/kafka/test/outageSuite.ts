@@ -4,6 +4,7 @@ import { type OwnKafkaServer, startOwnKafka } from "@tidemark/test-servers"
 import { Effect, Logger, type Scope } from "effect"
 import { afterAll, beforeAll } from "vitest"
 import { KafkaClient } from "../src/KafkaClient.ts"
+import * as KafkaPipe from "../src/KafkaPipe.ts"
 import type { TestedDriver } from "./brokerSuite.ts"
 import { enter, range, startAll, uniqueName, until } from "./kafkaClientSuite.ts"
 
@@ -57,6 +58,62 @@ export const outageSuite = (driver: TestedDriver): Test => {
       expect(yield* client.committed(groupId, [at])).toEqual([
         { ...at, offset: 15, metadata: "tidemark:1:1" }
       ])
+    }).pipe(
+      Effect.provide(
+        driver.layer({
+          brokers: server.brokers,
+          retry: { initialDelayMillis: 100, maxDelayMillis: 500, attempts: 20 }
+        })
+      )
+    ))
+
+  test("a pipe whose broker dies in mid-load goes on by itself, and each record takes effect once", (server) =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const [from, to, groupId] = [uniqueName("from"), uniqueName("to"), uniqueName("group")]
+      const places = [0, 1].map((partition) => ({ topic: from, partition }))
+      yield* client.createTopics([
+        { topic: from, partitions: 2 },
+        { topic: to, partitions: 1 }
+      ])
+      const count = 3_000
+      yield* client.produce(
+        range(0, count).map((index) => ({ topic: from, partition: index % 2, value: String(index) }))
+      )
+      const pipe = yield* KafkaPipe.make({
+        from,
+        to,
+        groupId,
+        maxBatchRecords: 20,
+        sessionTimeout: "6 seconds",
+        transform: ({ partition, value }) =>
+          Effect.succeed([{ key: String(partition), value: value ?? null }])
+      })
+      const running = yield* Effect.forkScoped(pipe.run)
+      const status = () => Effect.runSync(pipe.status)
+      yield* until("it is at work", () => status().counters.transactions > 5)
+      yield* Effect.promise(() => server.kill())
+      yield* until("it has noticed", () => status().counters.abandoned > 0)
+      yield* Effect.promise(() => server.restart())
+      const isDone = () => {
+        const { partitions } = status()
+        return partitions.length === 2 && partitions.every(({ committed }) => committed === count / 2)
+      }
+      yield* until("it has done all", isDone)
+      expect(running.pollUnsafe()).toBeUndefined()
+      expect(yield* client.committed(groupId, places)).toMatchObject(
+        places.map(() => ({ offset: count / 2 }))
+      )
+
+      const { member, probe } = yield* enter(client, uniqueName("readers"), [to])
+      startAll(member, [{ topic: to, partition: 0 }])
+      yield* until("all is read", () => probe.count >= count)
+      const values = probe.records(0).map(({ value }) => Number(String(value)))
+      for (const rest of [0, 1])
+        expect(values.filter((value) => value % 2 === rest)).toEqual(
+          range(0, count / 2).map((index) => index * 2 + rest)
+        )
+      expect(values.length).toBe(count)
     }).pipe(
       Effect.provide(
         driver.layer({
