@@ -3,6 +3,7 @@ import { describe, expect } from "@effect/vitest"
 import { ClaimId, OffsetRanges, OffsetStore } from "@tidemark/core"
 import { Deferred, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
+import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import * as KafkaConsumer from "../src/KafkaConsumer.ts"
 import {
@@ -207,6 +208,34 @@ describe("KafkaConsumer.drain", () => {
       end("c")
       yield* settled("done", () => isDone(consumer, 4))
       expectOnce(ledger, 3)
+    }))
+
+  test("waits for what a rebalance is taking away, too", () =>
+    Effect.gen(function* () {
+      const broker = yield* InProcessBroker
+      const client = yield* KafkaClient
+      const ledger = new Ledger()
+      const { end, handler, isAtWork } = byHand(ledger)
+      const values = [0, 1, 2, 3].map((partition) => `of ${partition}`)
+      yield* client.produce(values.flatMap((value, partition) => to(partition, value)))
+      const consumer = yield* start({
+        ...unhurried,
+        handler: (record) => Effect.uninterruptible(handler(record))
+      })
+      yield* settled("at work", () => values.every(isAtWork))
+      yield* start({ ...unhurried, handler: instantly(ledger) })
+      yield* pass(2)
+      yield* settled("two were taken away", () => broker.members("group").length === 2)
+      const kept = consumer.status().partitions.map(({ partition }) => partition)
+      expect(kept.length).toBe(2)
+      const drained = yield* Effect.forkScoped(consumer.handle.drain)
+      for (const partition of kept) end(values[partition])
+      yield* pass(3)
+      expect(drained.pollUnsafe()).toBeUndefined()
+      for (const value of values) end(value)
+      yield* pass(1)
+      yield* Fiber.join(drained)
+      expect(ledger.count).toBe(4)
     }))
 
   test("of a consumer that has not started or has ended is no wait", () =>

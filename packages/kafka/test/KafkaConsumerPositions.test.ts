@@ -90,6 +90,22 @@ describe("KafkaConsumer, when an operator resets its group", () => {
       expect(yield* commitOf).toMatchObject({ offset: 20, metadata: metadata(1) })
     }))
 
+  test("goes back with it to where it was migrated from", () =>
+    Effect.gen(function* () {
+      const broker = yield* InProcessBroker
+      const client = yield* KafkaClient
+      yield* client.produce(records("orders", 10))
+      broker.setCommitted("group", place, 5)
+      const first = new Ledger()
+      yield* runThrough(first)
+      expect(offsetsOf(first)).toEqual(span(5, 10))
+      broker.setCommitted("group", place, 5)
+      const ledger = new Ledger()
+      const counters = yield* runThrough(ledger)
+      expect(offsetsOf(ledger)).toEqual(span(5, 10))
+      expect(counters.resets).toBe(1)
+    }))
+
   test("stays where it is, and makes the commit its own again", () =>
     Effect.gen(function* () {
       const broker = yield* InProcessBroker

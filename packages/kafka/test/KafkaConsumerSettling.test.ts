@@ -1,7 +1,7 @@
 /** From a handler's end to the store: what is under way beside what, how much, and for how long. */
 import { describe, expect } from "@effect/vitest"
-import { IdempotencyStore, OffsetStore, type StoreError } from "@tidemark/core"
-import { Cause, Deferred, Effect, Exit } from "effect"
+import { IdempotencyStore, OffsetStore, StoreError } from "@tidemark/core"
+import { Cause, Deferred, Effect, Exit, Fiber } from "effect"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import {
   clockTests,
@@ -143,6 +143,47 @@ describe("KafkaConsumer, what has finished", () => {
         yield* settled("done", () => isDone(consumer, 1))
         expect(ledger.byRecord.size).toBe(60)
       }))
+
+  test("is counted once, also where completing ids fails while offsets are under way", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      let complete: Gate | undefined
+      let fails = false
+      yield* client.produce(records("orders", 1))
+      const consumer = yield* withStores(
+        start({ ...unhurried, identify, handler: () => Effect.void }),
+        ({ keys, offsets }) => {
+          const slow = gate([], "offsets", offsets.complete)
+          complete = slow
+          return {
+            offsets: { complete: slow.call },
+            keys: {
+              complete: (ref, items, options) =>
+                fails
+                  ? Effect.fail(
+                      new StoreError({
+                        store: "test",
+                        verb: "complete",
+                        reason: "Corrupt",
+                        detail: "as told",
+                        retriable: false
+                      })
+                    )
+                  : keys.complete(ref, items, options)
+            }
+          }
+        }
+      )
+      yield* settled("offsets under way", () => complete?.waiting.length === 1)
+      fails = true
+      yield* client.produce(records("orders", 3, 50, 1))
+      const ended = yield* Effect.forkScoped(consumer.exit)
+      yield* settled("failed", () => consumer.status().phase !== "running")
+      complete?.open()
+      yield* pass(12)
+      expect(errorOf(yield* Fiber.join(ended))).toMatchObject({ reason: "Corrupt" })
+      expect(consumer.status().unmarked).toBe(0)
+    }))
 })
 
 describe("KafkaConsumer, with a store that does not answer any more", () => {

@@ -50,6 +50,30 @@ describe("KafkaConsumer, under the test clock", () => {
       expect(consumer.status().counters).toMatchObject({ leaseLosses: 0, keyLeaseLosses: 0, processed: 4 })
     }))
 
+  test("keeps its ids too, when its member was cut off for a while and is back", () =>
+    Effect.gen(function* () {
+      const broker = yield* InProcessBroker
+      const client = yield* KafkaClient
+      const ledger = new Ledger()
+      yield* client.produce(records("orders", 1))
+      const identify = (record: KafkaRecord) => String(record.value)
+      const consumer = yield* start({
+        ...unhurried,
+        lease: "6 seconds",
+        identify,
+        handler: work(ledger, () => 40_000)
+      })
+      yield* settled("at work", () => consumer.status().running === 1)
+      yield* pass(2)
+      const [{ memberId }] = broker.members("group")
+      broker.isolate(memberId)
+      yield* pass(12)
+      broker.heal(memberId)
+      yield* pass(40)
+      yield* settled("done", () => isDone(consumer, 4))
+      expect(consumer.status().counters).toMatchObject({ leaseLosses: 0, keyLeaseLosses: 0, processed: 1 })
+    }))
+
   test("takes a dead owner's partitions when its session and lease have ended, and not before", () =>
     Effect.gen(function* () {
       const broker = yield* InProcessBroker

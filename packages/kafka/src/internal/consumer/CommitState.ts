@@ -13,8 +13,8 @@ export interface DueCommit {
   readonly metadata: string
   /** To be written first. */
   readonly note: OffsetNote
-  /** Kafka has it. */
-  readonly done: () => void
+  /** Kafka has it. Answers whether another is due at once, for what is noted with it. */
+  readonly done: () => boolean
 }
 
 /** So many records are remembered until the watermark has passed them. */
@@ -52,7 +52,11 @@ export class CommitState {
       note: { ...this.ref, note: writeNote(this.history) },
       done: () => {
         this.committed = watermark
-        if (this.history.replaces !== undefined) this.history = { ...this.history, replaces: undefined }
+        if (this.history.replaces === undefined) return false
+        // else a reset to what was replaced would look like a commit of ours that failed
+        this.history = { ...this.history, replaces: undefined }
+        this.committed = undefined
+        return true
       }
     }
   }

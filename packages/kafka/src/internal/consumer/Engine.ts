@@ -70,6 +70,14 @@ const awaitEarlier = (earlier: Fiber.Fiber<void>, partition: Partition): Effect.
   })
 }
 
+/** Waits until these have ended, however that may be. */
+const ended = (fibers: Iterable<Fiber.Fiber<unknown, unknown>>): Effect.Effect<void> =>
+  Effect.forEach(
+    [...fibers],
+    (fiber) => Effect.callback<void>((resume) => void fiber.addObserver(() => resume(Effect.void))),
+    { concurrency: "unbounded", discard: true }
+  )
+
 export interface EngineServices<R> {
   readonly client: KafkaClient["Service"]
   readonly offsets: OffsetStoreService
@@ -341,14 +349,18 @@ export class Engine<E, R> {
     for (const partition of this.partitions.values()) partition.hold(this.pauses.has(partition))
   }
 
-  /** With everything paused: waits until nothing is at work, all that is done is in the store, and committed. */
+  /**
+   * With everything paused: waits until nothing is at work, also of what is being taken away or was lost, all that is
+   * done is in the store, and committed.
+   */
   readonly settled: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.andThen(
-      Effect.forEach([...this.partitions.values()], (partition) => partition.atRest, {
-        concurrency: "unbounded",
-        discard: true
-      }),
-      this.stopping ? Effect.void : this.commit
+    Effect.forEach([...this.partitions.values()], (partition) => partition.atRest, {
+      concurrency: "unbounded",
+      discard: true
+    }).pipe(
+      Effect.andThen(this.awaitLeaving),
+      Effect.andThen(this.awaitEarlier),
+      Effect.andThen(Effect.suspend(() => (this.stopping ? Effect.void : this.commit)))
     )
   )
 
@@ -383,10 +395,10 @@ export class Engine<E, R> {
         offset,
         metadata
       }))
-      return Effect.map(member.commit(commits), () => {
+      return Effect.flatMap(member.commit(commits), () => {
         this.counters.commits++
         this.commitsFail = false
-        for (const { done } of ready) done()
+        return ready.filter(({ done }) => done()).length > 0 ? this.commit : Effect.void
       })
     })
     return Effect.catch(committed, (error) => this.onCommitFailure(error))
@@ -438,13 +450,9 @@ export class Engine<E, R> {
     )
   })
 
-  private readonly awaitLeaving: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach(
-      [...this.leaving],
-      (fiber) => Effect.callback<void>((resume) => void fiber.addObserver(() => resume(Effect.void))),
-      { concurrency: "unbounded", discard: true }
-    )
-  )
+  private readonly awaitLeaving: Effect.Effect<void> = Effect.suspend(() => ended(this.leaving))
+
+  private readonly awaitEarlier: Effect.Effect<void> = Effect.suspend(() => ended(this.earlier.values()))
 
   // --- for people
 

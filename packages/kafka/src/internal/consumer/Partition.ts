@@ -18,7 +18,7 @@ import type { BatchClaim, PartitionStatus, RecordClaim } from "../../KafkaConsum
 import { type Acquired, acquire, giveBackWithin, type Holder, type Reading } from "./acquire.ts"
 import { CommitState, type DueCommit } from "./CommitState.ts"
 import type { Environment } from "./environment.ts"
-import { type KeyRing, PartitionKeys } from "./PartitionKeys.ts"
+import { type KeyRing, PartitionKeys, remind } from "./PartitionKeys.ts"
 import { PartitionState, type Settlement } from "./PartitionState.ts"
 import { nameOf } from "./patiently.ts"
 import type { Positioned } from "./positioning.ts"
@@ -169,12 +169,10 @@ export class Partition implements Positioned {
     if (this.isReading) resume(this)
   }
 
-  /** Lets the keeper look again whether it may renew. */
+  /** Lets the keepers look again whether they may renew. */
   remindKeeper(): void {
-    const { leases } = this.environment.offsets
-    if (this.lease === undefined || this.lease.index < 0) return
-    leases.drop(this.lease)
-    leases.hold(this.lease)
+    if (this.lease !== undefined) remind(this.environment.offsets.leases, this.lease)
+    this.keys?.remindKeeper()
   }
 
   // --- records

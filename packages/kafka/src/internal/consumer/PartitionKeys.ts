@@ -90,6 +90,16 @@ export const makeKeyRing = (store: IdempotencyStoreService, namespace: string): 
 
 type AskError = StoreError | InvalidInput | ClaimIdReused
 
+/** Lets a keeper look again whether it may renew what it holds. */
+export const remind = <Lease extends { readonly index: number }>(
+  leases: { readonly drop: (lease: Lease) => void; readonly hold: (lease: Lease) => void },
+  lease: Lease
+): void => {
+  if (lease.index < 0) return
+  leases.drop(lease)
+  leases.hold(lease)
+}
+
 export class PartitionKeys {
   private readonly environment: Environment
   private readonly ring: KeyRing
@@ -107,6 +117,11 @@ export class PartitionKeys {
     this.environment = environment
     this.ring = ring
     this.partition = partition
+  }
+
+  /** Lets the keeper look again whether it may renew. */
+  remindKeeper(): void {
+    for (const { lease } of this.grants) remind(this.ring.store.leases, lease)
   }
 
   // --- before a record's turn

@@ -129,7 +129,8 @@ export class Settling {
     )
     return Effect.map(completed, ({ leaseLost }) => {
       counters.completes++
-      this.count(-settlement.handled)
+      // after a failure none of them counts any more
+      if (!this.failed) this.count(-settlement.handled)
       if (OffsetRanges.isEmpty(leaseLost)) partition.onSettled(settlement)
       else partition.onTaken(leaseLost)
     })
