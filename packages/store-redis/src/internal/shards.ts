@@ -7,13 +7,17 @@
  * used again for other keys is noticed where one of its shards knows it.
  */
 import type { IdempotencyStoreImplementation, Protocol, StoreError } from "@tidemark/core"
-import slotOf from "cluster-key-slot"
+// @ts-expect-error the package has no types
+import slotOfKey from "cluster-key-slot"
 import { Effect } from "effect"
 
 /** How many shards a namespace can have at most: renewals ask each. */
 export const mostShards = 256
 
 const slotCount = 16_384
+
+/** The slot of a key on a Cluster: that of its hash tag, where it has one. */
+export const slotOf: (key: string) => number = slotOfKey
 
 /**
  * Two letters for each shard, which its keys' hash tags end in. A slot is a CRC, in which what comes before an ending
