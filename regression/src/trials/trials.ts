@@ -92,7 +92,7 @@ const all = {
   "members-come-and-go": {
     title: "members join and leave, again and again: nothing lost, nothing twice",
     stores: both,
-    long: { records: 100_000, partitions: 12, everyMillis: 2_500, times: 60 },
+    long: { records: 100_000, partitions: 12, everyMillis: 2_500, times: 150 },
     run: staged({}, async (stage) => {
       await startCrew(stage, 2)
       const [lasting] = stage.crew.living
@@ -106,8 +106,9 @@ const all = {
       ...nothingLost(outcome),
       ...nothingTwice(outcome),
       ...goneWithin(outcome),
-      ...(outcome.rebalances < times * 0.8
-        ? [`only ${outcome.rebalances} rebalances, of at least ${Math.ceil(times * 0.8)}`]
+      // some changes make one rebalance together, where they come fast
+      ...(outcome.rebalances < times / 3
+        ? [`only ${outcome.rebalances} rebalances, of at least ${Math.ceil(times / 3)}`]
         : [])
     ]
   },
