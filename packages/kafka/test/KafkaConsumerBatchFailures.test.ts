@@ -97,6 +97,33 @@ describe("a batch that fails", () => {
       expect(consumer.status().counters).toMatchObject({ processed: 2, deadLettered: 2 })
     }))
 
+  test("that was done in part does not run again what its failure names by copies, nor what it names one by one", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const ledger = new Ledger()
+      const batches: Array<string> = []
+      yield* client.produce(records("orders", 4, 1))
+      const consumer = yield* startBatches({
+        ...batched,
+        retry: Schedule.recurs(1),
+        whenPoison: "dead-letter",
+        handleBatch: (given) => {
+          batches.push(given.map(textOf).join(" "))
+          // the last step fails always, after the effect on "1", or on the one record that there is
+          const done = given.length > 1 ? given.filter((record) => textOf(record) === "1") : given
+          ledger.noteAll(done)
+          return Effect.fail(
+            new PartlyDone({ done: done.map((record) => ({ ...record })), cause: "the last step" })
+          )
+        }
+      })
+      yield* settled("done", () => hasDone(consumer, 4))
+      expect(batches).toEqual(["0 1 2 3", "0 2 3", "0", "2", "3"])
+      expect(ledger.twice).toEqual([])
+      expect(consumer.status().counters).toMatchObject({ processed: 4, deadLettered: 0 })
+      expect(yield* recordsIn("orders.dead-letter")).toEqual([])
+    }))
+
   test("stops the consumer without a policy, with what its handler failed with, and what was done is completed", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient

@@ -33,6 +33,14 @@ const inner = <E>(cause: Cause.Cause<E>): Cause.Cause<unknown> => {
   return failure instanceof PartlyDone ? Cause.fail(failure.cause) : cause
 }
 
+/** The offsets of the records that a batch handler says it has done, although it has failed; it may have copied them. */
+export const offsetsDone = (cause: Cause.Cause<unknown>): ReadonlySet<number> => {
+  const offsets = new Set<number>()
+  for (const { error } of cause.reasons.filter(Cause.isFailReason))
+    if (error instanceof PartlyDone) for (const { offset } of error.done) offsets.add(offset)
+  return offsets
+}
+
 export class BatchProcessing<E, R> {
   /** Decodes, handles and settles a batch: what its handler answers, or a verdict. `progressOf` tells more. */
   readonly handler: BatchHandler<E | ConsumerFailure, R>
@@ -58,7 +66,7 @@ export class BatchProcessing<E, R> {
   private process(records: ReadonlyArray<KafkaRecord>, claim: BatchClaim) {
     const batch: Batch = { records, claim, values: new Map(), done: new Set(), aside: new Set() }
     this.underWay.set(records, batch)
-    const attempt = Effect.suspend(() => this.attempt(batch))
+    const attempt = Effect.suspend(() => this.attempt(batch, this.left(batch)))
     return Effect.flatMap(this.decode(batch), (isDecoded) => {
       if (!isDecoded) return Effect.succeed(undone)
       return Effect.catchCause(attempt, (cause) => this.onFailure(batch, cause, attempt))
@@ -103,13 +111,14 @@ export class BatchProcessing<E, R> {
     )
   }
 
-  private attempt(batch: Batch): Effect.Effect<void, E, R> {
-    const left = this.left(batch)
-    if (left.length === 0) return Effect.void
-    return Effect.catchCause(Effect.asVoid(this.run(batch, left)), (cause) => {
-      for (const { error } of cause.reasons.filter(Cause.isFailReason))
-        if (error instanceof PartlyDone) for (const record of error.done) batch.done.add(record)
-      return this.left(batch).length === 0 ? Effect.void : Effect.failCause(cause)
+  /** Handles some of a batch; well, too, where the failure says that all of them are done. */
+  private attempt(batch: Batch, some: ReadonlyArray<KafkaRecord>): Effect.Effect<void, E, R> {
+    if (some.length === 0) return Effect.void
+    return Effect.catchCause(Effect.asVoid(this.run(batch, some)), (cause) => {
+      const offsets = offsetsDone(cause)
+      const done = some.filter(({ offset }) => offsets.has(offset))
+      for (const record of done) batch.done.add(record)
+      return done.length === some.length ? Effect.void : Effect.failCause(cause)
     })
   }
 
@@ -137,7 +146,7 @@ export class BatchProcessing<E, R> {
     return Effect.forEach(
       this.left(batch),
       (record) =>
-        Effect.matchCauseEffect(this.run(batch, [record]), {
+        Effect.matchCauseEffect(this.attempt(batch, [record]), {
           onSuccess: () => Effect.sync(() => void batch.done.add(record)),
           onFailure: (cause) => this.giveUp(batch, record, cause, count + 1)
         }),

@@ -1,9 +1,8 @@
 /** The two ways to hand records to the user's code: one by one, or in batches of what keeps its order. */
 import type { Cause, Effect } from "effect"
-import { PartlyDone } from "../../ConsumerErrors.ts"
 import type { KafkaRecord } from "../../KafkaClient.ts"
 import type { Spans } from "../tracing.ts"
-import type { BatchProcessing, BatchProgress } from "./BatchProcessing.ts"
+import { type BatchProcessing, type BatchProgress, offsetsDone } from "./BatchProcessing.ts"
 import type { ConsumerFailure } from "./environment.ts"
 import type { Partition } from "./Partition.ts"
 import type { Handler } from "./settings.ts"
@@ -103,11 +102,7 @@ const doneOf = (
   { state }: Partition,
   tiles: ReadonlyArray<number>
 ): ReadonlySet<number> => {
-  const done = new Set<number>()
-  for (const reason of cause.reasons) {
-    if (reason._tag !== "Fail" || !(reason.error instanceof PartlyDone)) continue
-    const offsets = new Set(reason.error.done.map(({ offset }) => offset))
-    for (const tile of tiles) if (offsets.has(state.recordAt(tile)?.offset ?? -1)) done.add(tile)
-  }
-  return done
+  const offsets = offsetsDone(cause)
+  if (offsets.size === 0) return none
+  return new Set(tiles.filter((tile) => offsets.has(state.recordAt(tile)?.offset ?? -1)))
 }
