@@ -194,6 +194,45 @@ export const brokerSuite = (driver: TestedDriver, brokers: ReadonlyArray<string>
       }
     }))
 
+  test("questions about several topics at once get whole answers, also from a client that is new", () =>
+    Effect.gen(function* () {
+      const { client, topic, groupId } = yield* newTopic(8)
+      const { topic: other } = yield* newTopic(8)
+      const places = range(0, 8).map((partition) => ({ topic, partition }))
+      const producer = yield* client.transactionalProducer({
+        transactionalId: groupId,
+        timeoutMillis: 60_000
+      })
+      yield* producer.begin
+      yield* producer.sendOffsets(
+        groupId,
+        places.map((place) => ({ ...place, offset: 5, metadata: "" }))
+      )
+      yield* producer.commit
+      const ask = Effect.gen(function* () {
+        const fresh = yield* KafkaClient
+        const about = (place: (typeof places)[number]) =>
+          Effect.all(
+            [
+              fresh.committed(groupId, [place]),
+              fresh.logBounds([place]),
+              fresh.partitionCounts([other]),
+              fresh.logBounds([{ ...place, topic: other }])
+            ],
+            { concurrency: "unbounded" }
+          )
+        return yield* Effect.forEach(places, about, { concurrency: "unbounded" })
+      }).pipe(Effect.provide(Layer.fresh(driver.layer({ brokers, retry: { initialDelayMillis: 10 } }))))
+      yield* Effect.repeat(client.committed(groupId, places), {
+        until: (all) => all.every(({ offset }) => offset === 5)
+      })
+      for (let round = 0; round < 10; round++) {
+        const answers = yield* ask
+        expect(answers.map(([[committed]]) => committed?.offset)).toEqual(places.map(() => 5))
+        expect(answers.map(([, [bounds]]) => bounds?.high)).toEqual(places.map(() => 0))
+      }
+    }))
+
   test("a partition that was added a moment ago takes what is produced to it", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient

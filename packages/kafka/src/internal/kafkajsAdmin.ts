@@ -1,7 +1,7 @@
 import { Effect, type Scope, Semaphore } from "effect"
 import type { Admin } from "kafkajs"
 import type { CommittedOffset, LogBounds, TopicPartition } from "../KafkaClient.ts"
-import type { KafkaError } from "../KafkaErrors.ts"
+import { KafkaError } from "../KafkaErrors.ts"
 import { type AdminOperations, type TopicToCreate, topicsOf, unknownPartition } from "./adminOperations.ts"
 import { type Connection, call } from "./kafkajsConnection.ts"
 import { withRetry } from "./retrying.ts"
@@ -48,6 +48,19 @@ export const makeAdmin = Effect.fnUntraced(function* (
   const ask: typeof askOnce = (operation, topics, question) =>
     withRetry(connection, askOnce(operation, topics, question))
 
+  /**
+   * kafkajs's picture of the cluster lacks a partition, for a moment: where several ask at once, one that was asked for
+   * fewer topics may be the last to arrive. The next client gets a new one.
+   */
+  const notKnownYet = (operation: string, { partition, topic }: TopicPartition): KafkaError =>
+    new KafkaError({
+      reason: "PartitionNotReady",
+      operation,
+      brokers,
+      detail: `the client does not know partition ${partition} of topic "${topic}" yet`,
+      retriable: true
+    })
+
   /** Makes the brokers create topics by asking for them as a reader would, which `admin` never does. */
   const touch = (operation: string, topics: ReadonlyArray<string>): Effect.Effect<void, KafkaError> =>
     withRetry(
@@ -92,15 +105,19 @@ export const makeAdmin = Effect.fnUntraced(function* (
   ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError> {
     if (partitions.length === 0) return []
     const topics = topicsOf(partitions)
-    const answers = yield* ask("committed", topics, (admin) => admin.fetchOffsets({ groupId, topics }))
-    return partitions.map(({ topic, partition }): CommittedOffset => {
-      const answer = answers
-        .find((candidate) => candidate.topic === topic)
-        ?.partitions.find((candidate) => candidate.partition === partition)
-      // -1 is "never committed"; kafkajs itself commits -2 or -1 when a position was out of range.
-      const offset = answer === undefined ? -1 : Number(answer.offset)
-      if (offset < 0) return { topic, partition, offset: undefined, metadata: undefined }
-      return { topic, partition, offset, metadata: answer?.metadata ?? "" }
+    return yield* ask("committed", topics, async (admin) => {
+      const answers = await admin.fetchOffsets({ groupId, topics })
+      return partitions.map(({ topic, partition }): CommittedOffset => {
+        const answer = answers
+          .find((candidate) => candidate.topic === topic)
+          ?.partitions.find((candidate) => candidate.partition === partition)
+        // it asks for the partitions that it knows, which says nothing about the others
+        if (answer === undefined) throw notKnownYet("committed", { topic, partition })
+        // -1 is "never committed"; kafkajs itself commits -2 or -1 when a position was out of range.
+        const offset = Number(answer.offset)
+        if (offset < 0) return { topic, partition, offset: undefined, metadata: undefined }
+        return { topic, partition, offset, metadata: answer.metadata ?? "" }
+      })
     })
   })
 
@@ -109,7 +126,12 @@ export const makeAdmin = Effect.fnUntraced(function* (
   ): Effect.fn.Return<ReadonlyArray<LogBounds>, KafkaError> {
     const topics = topicsOf(partitions)
     const bounds = yield* Effect.forEach(topics, (topic) =>
-      ask("logBounds", [topic], (admin) => admin.fetchTopicOffsets(topic))
+      ask("logBounds", [topic], (admin) =>
+        admin.fetchTopicOffsets(topic).catch((error: unknown) => {
+          // what kafkajs makes of a topic without partitions
+          throw error instanceof TypeError ? notKnownYet("logBounds", { topic, partition: 0 }) : error
+        })
+      )
     )
     const byTopic = new Map(topics.map((topic, index) => [topic, bounds[index]!]))
     return yield* Effect.forEach(partitions, ({ topic, partition }) => {
