@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { ParkedRecords } from "@tidemark/core"
+import { OffsetStore, ParkedRecords } from "@tidemark/core"
 import { DeadLetters, KafkaClient, type KafkaRecord } from "@tidemark/kafka"
 import { SqliteStore } from "@tidemark/store-sqlite"
 import { Effect, Exit, Layer, Stream } from "effect"
@@ -106,4 +106,30 @@ await onEveryCluster(
       expect(ledger.twice).toEqual([])
       expect(healed.status().counters).toMatchObject({ processed: bad, duplicatesByKey: 2 })
     })
+)
+
+await onEveryCluster("a record that is parked anew after a rewind goes back again", (cluster) =>
+  Effect.gen(function* () {
+    const client = yield* KafkaClient
+    const open = yield* sqliteFile
+    yield* client.produce([{ topic: cluster.topic, key: "k", value: "bad" }])
+    yield* Effect.gen(function* () {
+      const store = yield* OffsetStore
+      const parked = yield* ParkedRecords
+      // the copy that was sent back is parked too, at an offset of its own
+      for (const count of [1, 2]) {
+        const consumer = yield* start(cluster, { whenPoison: "park", handler: () => Effect.fail("bad") })
+        yield* until(
+          "parked",
+          () => consumer.status().counters.parked === count,
+          () => consumer.status()
+        )
+        yield* consumer.stop
+        const [{ stream }] = yield* Stream.runCollect(parked.list())
+        expect(yield* DeadLetters.redriveParked()).toMatchObject({ sent: count, alreadySent: 0 })
+        expect(yield* parked.count(stream)).toBe(0)
+        yield* store.rewind(stream, 0)
+      }
+    }).pipe(Effect.provideContext(yield* open))
+  })
 )

@@ -189,7 +189,7 @@ export const readParked = (parked: ParkedRecord): Letter | undefined => {
   const groupId = groupOf(stream)
   if (groupId === undefined) return undefined
   return {
-    id: letters.idIn(stream, offset, timestampMillis),
+    id: letters.idIn(stream, offset, timestampMillis, 0),
     groupId,
     topic,
     partition,
@@ -202,6 +202,10 @@ export const readParked = (parked: ParkedRecord): Letter | undefined => {
     value: value && Buffer.from(value),
     headers: headersOf(parked)
   }
+}
+
+interface ParkedLetter extends Letter {
+  readonly parkedAt: number
 }
 
 /** How many parked records are claimed together. */
@@ -242,8 +246,10 @@ export const redriveParked = (
     const counts = { sent: 0, alreadySent: 0, passedOver: 0, unreadable: 0 }
     const send = (letter: Letter) => Effect.flatMap(sender(letter), (record) => client.produce([record]))
 
-    const sendAll = Effect.fnUntraced(function* (stream: string, chosen: ReadonlyArray<Letter>) {
-      const outcomes = yield* tracker.onceAll(chosen, ({ id }) => Key.id(id), send)
+    const sendAll = Effect.fnUntraced(function* (stream: string, chosen: ReadonlyArray<ParkedLetter>) {
+      // what was sent, and is parked anew after a rewind, is another letter: it is the only copy
+      const keyOf = ({ id, parkedAt }: ParkedLetter) => Key.id(`${id}/${parkedAt}`)
+      const outcomes = yield* tracker.onceAll(chosen, keyOf, send)
       const done: Array<number> = []
       outcomes.forEach((outcome, index) => {
         if (outcome._tag === "Processed") counts.sent++
@@ -260,7 +266,7 @@ export const redriveParked = (
       Stream.grouped(parkedTogether),
       Stream.runForEach((page) =>
         Effect.gen(function* () {
-          const byStream = new Map<string, Array<Letter>>()
+          const byStream = new Map<string, Array<ParkedLetter>>()
           for (const { offset, stream } of page) {
             const record = yield* parked.get(stream, offset)
             // another run has sent it meanwhile
@@ -268,7 +274,10 @@ export const redriveParked = (
             const letter = readParked(record)
             if (letter === undefined) counts.unreadable++
             else if (options.where?.(letter) === false) counts.passedOver++
-            else byStream.set(stream, [...(byStream.get(stream) ?? []), letter])
+            else {
+              const { parkedAt } = record
+              byStream.set(stream, [...(byStream.get(stream) ?? []), { ...letter, parkedAt }])
+            }
           }
           for (const [stream, chosen] of byStream) yield* sendAll(stream, chosen)
         })

@@ -44,6 +44,11 @@ export interface RecordClaim {
    * its claim without noticing.
    */
   readonly token: number
+  /**
+   * How often operators have moved the stream (rewound it, or skipped some of it) when the record was received: where it
+   * has grown, what comes again is meant to.
+   */
+  readonly epoch: number
   /** The fencing token of the claim on the record's id; `undefined` for a record without one. */
   readonly keyToken: number | undefined
 }

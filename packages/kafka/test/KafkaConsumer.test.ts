@@ -63,6 +63,7 @@ describe("KafkaConsumer, one at work", () => {
       expect(claims[0]).toMatchObject({
         stream: streamOf(2),
         token: progress?.lastToken,
+        epoch: 0,
         keyToken: undefined
       })
     }))

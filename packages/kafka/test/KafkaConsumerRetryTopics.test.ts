@@ -1,5 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
+import { Key, OffsetStore } from "@tidemark/core"
 import { Effect, Schedule } from "effect"
+import * as DeadLetters from "../src/DeadLetters.ts"
 import { InProcessBroker } from "../src/InProcessKafka.ts"
 import { KafkaClient, type KafkaRecord } from "../src/KafkaClient.ts"
 import { formatDelay, nameFor } from "../src/RetryTopics.ts"
@@ -13,6 +15,7 @@ import {
   records,
   settled,
   start,
+  streamOf,
   unhurried
 } from "./consumerHarness.ts"
 
@@ -215,6 +218,86 @@ describe("retry topics", () => {
         expect.stringMatching(/^kafka\/group\/orders\/[01]\/0\/9$/)
       ])
     }))
+
+  test("what fails again after a rewind waits again and takes effect, also with the id of a letter", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const store = yield* OffsetStore
+      const ledger = new Ledger()
+      const failsAt = (record: KafkaRecord) =>
+        record.topic === "orders" ? Effect.fail("not yet") : Effect.sync(() => ledger.note(record))
+      yield* client.produce([
+        { topic: "orders", partition: 0, value: "bad", timestampMillis: 7 },
+        {
+          topic: "orders",
+          partition: 0,
+          value: "sent back",
+          headers: { "tidemark.id": "kafka/group/orders/1/5/7" }
+        }
+      ])
+      const consumer = yield* start({ ...retrying, handler: failsAt })
+      yield* pass(31)
+      yield* settled("done", () => ledger.count === 2 && isDone(consumer, 6))
+      for (const times of [2, 3]) {
+        yield* store.rewind(streamOf(0), 0)
+        yield* pass(45)
+        yield* settled("done again", () => ledger.count === 2 * times && isDone(consumer, 6))
+        expect([...ledger.byValue.values()]).toEqual([times, times])
+      }
+      expect((yield* recordsIn("orders.retry.30s")).map((record) => text(record, "id")).toSorted()).toEqual([
+        "kafka/group/orders/0/0/7",
+        "kafka/group/orders/0/0/7/1",
+        "kafka/group/orders/0/0/7/2",
+        ...Array.from({ length: 3 }, () => "kafka/group/orders/1/5/7")
+      ])
+      expect(consumer.status().counters).toMatchObject({ duplicatesByKey: 0, retried: 6 })
+    }))
+
+  test("a retry topic that is rewound is handled again", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const store = yield* OffsetStore
+      const ledger = new Ledger()
+      yield* client.produce([{ topic: "orders", partition: 0, value: "late" }])
+      const consumer = yield* start({ ...retrying, handler: failing(ledger, { late: 1 }) })
+      yield* pass(31)
+      yield* settled("done", () => ledger.count === 1 && isDone(consumer, 6))
+      const [{ partition }] = yield* recordsIn("orders.retry.30s")
+      yield* store.rewind(Key.kafkaStream({ group: "group", topic: "orders.retry.30s", partition }), 0)
+      yield* pass(15)
+      yield* settled("done again", () => ledger.count === 2 && isDone(consumer, 6))
+      expect(consumer.status().counters.duplicatesByKey).toBe(0)
+    }))
+
+  const fail = () => Effect.fail("bad")
+  for (const [name, handling] of [
+    ["records", { handler: fail }],
+    ["batches", { handleBatch: fail }]
+  ] as const)
+    test(`what dies again after a rewind is another letter, and goes back too: ${name}`, () =>
+      Effect.gen(function* () {
+        const client = yield* KafkaClient
+        const store = yield* OffsetStore
+        yield* client.produce([{ topic: "orders", partition: 0, value: "bad", timestampMillis: 7 }])
+        const options = { ...retrying, retryTopics: ["1 second"], whenPoison: "dead-letter" } as const
+        const topic = "orders.dead-letter"
+        for (const [sent, alreadySent, id] of [
+          [1, 0, "kafka/group/orders/0/0/7"],
+          // the copy that was sent back dies too
+          [2, 1, "kafka/group/orders/0/0/7/1"],
+          [4, 3, "kafka/group/orders/0/0/7/2"]
+        ] as const) {
+          const consumer = yield* start({ ...options, ...handling })
+          yield* settled("owned", () => owns(consumer, 4))
+          yield* pass(3)
+          yield* settled("done", () => isDone(consumer, 4))
+          yield* consumer.stop
+          const ids = (yield* recordsIn(topic)).map((record) => DeadLetters.read(record)?.id)
+          expect(ids).toContain(id)
+          expect(yield* DeadLetters.redrive({ topic })).toMatchObject({ sent, alreadySent })
+          yield* store.rewind(streamOf(0), 0)
+        }
+      }))
 
   test("records that nobody sent there to wait, and ones of a clock that goes ahead, don't wait for ever", () =>
     Effect.gen(function* () {

@@ -19,6 +19,7 @@ const offsetHeader = name("offset")
 const timestampHeader = name("timestamp")
 const groupHeader = name("group")
 const attemptsHeader = name("attempts")
+const epochHeader = name("epoch")
 const errorTagHeader = name("error-tag")
 const errorMessageHeader = name("error-message")
 const notBeforeHeader = name("not-before")
@@ -36,6 +37,11 @@ export interface Origin {
   readonly timestampMillis: number
   /** How often its handler was tried before this delivery. */
   readonly attempts: number
+  /**
+   * How often an operator had moved the stream that it was read from, with the retry topics' in which it has waited since
+   * (their epochs together): what fails again after a rewind is not what failed before.
+   */
+  readonly epoch: number
 }
 
 /** Why a record was set aside. */
@@ -45,9 +51,10 @@ export interface Failure {
 }
 
 /** A record that was set aside, as its headers tell. */
-export interface Letter extends Origin {
+export interface Letter extends Omit<Origin, "epoch"> {
   /**
-   * Equal for copies of the same letter: made of the group and of the record's place and time, at most 1,024 bytes.
+   * Equal for copies of the same letter: made of the group, of the record's place and time, and of the epoch where that
+   * is not 0; at most 1,024 bytes.
    */
   readonly id: string
   readonly groupId: string
@@ -90,7 +97,13 @@ const wholeNumber = (text: string | undefined): number | undefined => {
   return Number.isSafeInteger(number) ? number : undefined
 }
 
-const placeOf = (texts: Readonly<Record<string, string>>): Omit<Origin, "attempts"> | undefined => {
+/** A record's place and time. */
+type Place = Omit<Origin, "attempts" | "epoch">
+
+/** A header that counts; 0 where there is none. */
+const countOf = (text: string | undefined): number => Math.max(0, wholeNumber(text) ?? 0)
+
+const placeOf = (texts: Readonly<Record<string, string>>): Place | undefined => {
   const topic = texts[topicHeader]
   const partition = wholeNumber(texts[partitionHeader])
   const offset = wholeNumber(texts[offsetHeader])
@@ -100,16 +113,23 @@ const placeOf = (texts: Readonly<Record<string, string>>): Omit<Origin, "attempt
   return partition < 0 || offset < 0 ? undefined : { topic, partition, offset, timestampMillis }
 }
 
-/** Where a record of a retry topic comes from; one that nobody sent there to wait comes from where it is. */
-export const originOf = (record: KafkaRecord, isRetry: boolean): Origin => {
+/**
+ * Where a record of a retry topic comes from; one that nobody sent there to wait comes from where it is. `epoch`: of the
+ * stream that it was read from now.
+ */
+export const originOf = (record: KafkaRecord, isRetry: boolean, epoch: number): Origin => {
   if (isRetry) {
     const texts = headersOf(record)
     const place = placeOf(texts)
     if (place !== undefined)
-      return { ...place, attempts: Math.max(0, wholeNumber(texts[attemptsHeader]) ?? 0) }
+      return {
+        ...place,
+        attempts: countOf(texts[attemptsHeader]),
+        epoch: countOf(texts[epochHeader]) + epoch
+      }
   }
   const { offset, partition, timestampMillis, topic } = record
-  return { topic, partition, offset, timestampMillis, attempts: 0 }
+  return { topic, partition, offset, timestampMillis, attempts: 0, epoch }
 }
 
 /** Whether another group sent this record to a retry topic, to try it again itself. */
@@ -125,19 +145,21 @@ export const notBeforeOf = (record: KafkaRecord, groupId: string): number => {
   return wholeNumber(String(value)) ?? 0
 }
 
+const withEpoch = (id: string, epoch: number): string => (epoch > 0 ? `${id}/${epoch}` : id)
+
 /** A letter's id, from the stream that it comes from. */
-export const idIn = (stream: string, offset: number, timestampMillis: number): string =>
-  `${stream}/${offset}/${timestampMillis}`
+export const idIn = (stream: string, offset: number, timestampMillis: number, epoch: number): string =>
+  withEpoch(`${stream}/${offset}/${timestampMillis}`, epoch)
 
 /** @throws InvalidInput where that is longer than an id may be. */
 export const letterId = (
   groupId: string,
   cluster: string | undefined,
-  { offset, partition, timestampMillis, topic }: Omit<Origin, "attempts">
+  { epoch, offset, partition, timestampMillis, topic }: Omit<Origin, "attempts">
 ): string => {
   const place = { group: groupId, topic, partition }
   const stream = Key.kafkaStream(cluster === undefined ? place : { ...place, cluster })
-  const id = idIn(stream, offset, timestampMillis)
+  const id = idIn(stream, offset, timestampMillis, epoch)
   if (Buffer.byteLength(id) > 1_024)
     throw new InvalidInput({
       field: "group, topic and cluster",
@@ -188,6 +210,7 @@ export const toLetter = (
     [timestampHeader]: String(origin.timestampMillis),
     [groupHeader]: groupId,
     [attemptsHeader]: String(attempts),
+    ...(origin.epoch > 0 ? { [epochHeader]: String(origin.epoch) } : {}),
     [errorTagHeader]: failure.tag,
     [errorMessageHeader]: failure.message,
     ...(notBefore === undefined ? {} : { [notBeforeHeader]: String(notBefore) })
@@ -204,7 +227,7 @@ export const readLetter = (record: KafkaRecord): Letter | undefined => {
     ...place,
     id,
     groupId: texts[groupHeader] ?? "",
-    attempts: Math.max(0, wholeNumber(texts[attemptsHeader]) ?? 0),
+    attempts: countOf(texts[attemptsHeader]),
     errorTag: texts[errorTagHeader] ?? "",
     errorMessage: texts[errorMessageHeader] ?? ""
   }
@@ -222,6 +245,15 @@ export const idOf = ({ headers, topic }: KafkaRecord): string | undefined => {
   if (encoded === undefined) return undefined
   const of = encodeURIComponent(topic)
   return of === encoded || of.startsWith(`${encoded}.retry.`) ? id : undefined
+}
+
+/**
+ * By which a record of a retry topic takes effect once that has no id of its own; `epoch`: of the topic's stream. What
+ * keeps its id when it fails again after a rewind, and what waits in a topic that was rewound, is known by the epochs.
+ */
+export const idWhileWaiting = (record: KafkaRecord, epoch: number): string | undefined => {
+  const id = idOf(record)
+  return id && withEpoch(id, originOf(record, true, epoch).epoch)
 }
 
 /** What is sent back of a letter. */

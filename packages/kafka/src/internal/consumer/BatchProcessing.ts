@@ -91,7 +91,7 @@ export class BatchProcessing<E, R> {
         if (decoded === undone) return false
         if (Exit.isSuccess(decoded.exit)) values.set(record, decoded.exit.value)
         else {
-          yield* processing.giveUp(record, decoded.exit.cause, decoded.count)
+          yield* processing.giveUp(record, claim, decoded.exit.cause, decoded.count)
           aside.add(record)
         }
       }
@@ -155,12 +155,12 @@ export class BatchProcessing<E, R> {
   }
 
   private giveUp(
-    { aside }: Batch,
+    { aside, claim }: Batch,
     record: KafkaRecord,
     cause: Cause.Cause<E>,
     count: number
   ): Effect.Effect<void, E | ConsumerFailure> {
-    return Effect.map(this.processing.giveUp(record, inner(cause) as Cause.Cause<E>, count), () => {
+    return Effect.map(this.processing.giveUp(record, claim, inner(cause) as Cause.Cause<E>, count), () => {
       aside.add(record)
     })
   }

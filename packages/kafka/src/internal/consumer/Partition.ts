@@ -128,13 +128,13 @@ export class Partition implements Positioned {
   }
 
   private own(acquired: Acquired): void {
-    const { completed, deadline, position, ref, token } = acquired
+    const { completed, deadline, epoch, position, ref, token } = acquired
     const { isOurs, offsets, settings } = this.environment
     const { keys } = this
     this.ref = ref
     this.holder = undefined
     this.commits = new CommitState(acquired)
-    this.recordClaim = { stream: ref.stream, claimId: ref.claimId, token, keyToken: undefined }
+    this.recordClaim = { stream: ref.stream, claimId: ref.claimId, token, epoch, keyToken: undefined }
     this.state = new PartitionState(
       position,
       completed,
@@ -272,10 +272,10 @@ export class Partition implements Positioned {
   }
 
   claimForBatch(tiles: ReadonlyArray<number>): BatchClaim {
-    const { claimId, stream, token } = this.ownClaim
+    const { claimId, epoch, stream, token } = this.ownClaim
     const { keys } = this
     const keyTokens = keys === undefined ? [] : tiles.map((tile) => keys.claimFor(tile)?.keyToken)
-    return { stream, claimId, token, keyTokens }
+    return { stream, claimId, token, epoch, keyTokens }
   }
 
   /**

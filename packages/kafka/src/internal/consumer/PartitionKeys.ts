@@ -175,7 +175,7 @@ export class PartitionKeys {
 
   private idOf(record: KafkaRecord): string | undefined {
     const { identify } = this.environment.processing
-    const id: unknown = identify?.(record)
+    const id: unknown = identify?.(record, this.partition.ownClaim.epoch)
     if (id === undefined || typeof id === "string") return id
     throw this.invalid(record, new InvalidInput({ field: "key", value: String(id), allowed: "a string" }))
   }

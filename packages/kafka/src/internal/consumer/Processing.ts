@@ -23,7 +23,7 @@ import { failed } from "../decoding.ts"
 import {
   type Failure,
   failureOf,
-  idOf,
+  idWhileWaiting,
   isOfAnotherGroup,
   type Origin,
   originOf,
@@ -72,8 +72,8 @@ const setAsideAs = {
 export class Processing<E, R> {
   /** Decodes, handles and settles one record: the handler's value, or a verdict. */
   readonly handler: Handler<E | ConsumerFailure, R>
-  /** The record's id; asked after `prepare`. */
-  readonly identify: ((record: KafkaRecord) => string | undefined) | undefined
+  /** The record's id, in a stream of this epoch; asked after `prepare`. */
+  readonly identify: ((record: KafkaRecord, epoch: number) => string | undefined) | undefined
   /**
    * Decodes records before their ids are asked for; `undefined` where that needs no decoding. Answers `false` where the
    * claim they were received under has ended meanwhile.
@@ -112,8 +112,10 @@ export class Processing<E, R> {
               : undefined
           }
     this.identify = hasRetryTopics
-      ? (record) =>
-          this.isOfAnotherGroup(record) ? undefined : (idOfRecord?.(record) ?? this.idInRetryTopic(record))
+      ? (record, epoch) =>
+          this.isOfAnotherGroup(record)
+            ? undefined
+            : (idOfRecord?.(record) ?? this.idInRetryTopic(record, epoch))
       : idOfRecord
   }
 
@@ -146,8 +148,8 @@ export class Processing<E, R> {
   }
 
   /** A record may have been sent to a retry topic twice. */
-  private idInRetryTopic(record: KafkaRecord): string | undefined {
-    return this.routeOf(record).delayMillis > 0 ? idOf(record) : undefined
+  private idInRetryTopic(record: KafkaRecord, epoch: number): string | undefined {
+    return this.routeOf(record).delayMillis > 0 ? idWhileWaiting(record, epoch) : undefined
   }
 
   // --- decoding
@@ -218,7 +220,7 @@ export class Processing<E, R> {
 
   private process(record: KafkaRecord, claim: EngineClaim): Effect.Effect<unknown, E | ConsumerFailure, R> {
     if (this.passesOver(record)) return Effect.succeed(setAside)
-    if (claim.heldUntil !== undefined) return this.deadLetterInFlight(record, claim.heldUntil)
+    if (claim.heldUntil !== undefined) return this.deadLetterInFlight(record, claim, claim.heldUntil)
     const attempt = Effect.suspend(() => this.attempt(record, claim))
     return Effect.catchCause(attempt, (cause) => this.onFailure(record, claim, cause, attempt))
   }
@@ -233,16 +235,16 @@ export class Processing<E, R> {
 
   private onFailure(
     record: KafkaRecord,
-    { claimId }: RecordClaim,
+    claim: RecordClaim,
     cause: Cause.Cause<E | DecodeFailed>,
     attempt: Effect.Effect<unknown, E | DecodeFailed, R>
   ): Effect.Effect<unknown, E | ConsumerFailure, R> {
     return Effect.flatMap(
-      this.persist(Exit.failCause(cause), attempt, claimId),
+      this.persist(Exit.failCause(cause), attempt, claim.claimId),
       (attempts): Effect.Effect<unknown, E | ConsumerFailure> => {
         if (attempts === undone) return Effect.succeed(undone)
         const { count, exit } = attempts
-        return Exit.isSuccess(exit) ? exit : this.giveUp(record, exit.cause, count)
+        return Exit.isSuccess(exit) ? exit : this.giveUp(record, claim, exit.cause, count)
       }
     )
   }
@@ -288,12 +290,13 @@ export class Processing<E, R> {
   /** Sends the record on, or sets it aside; fails where that is not wanted, or does not work. */
   giveUp(
     record: KafkaRecord,
+    { epoch }: Pick<RecordClaim, "epoch">,
     cause: Cause.Cause<E | DecodeFailed>,
     count: number
   ): Effect.Effect<typeof setAside, E | ConsumerFailure> {
     const { next, delayMillis } = this.routeOf(record)
     if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
-    const origin = originOf(record, delayMillis > 0)
+    const origin = originOf(record, delayMillis > 0, epoch)
     const attempts = origin.attempts + count
     const failure = failureOf(cause)
     if (next !== undefined && worthRetrying(cause) !== undefined)
@@ -310,11 +313,12 @@ export class Processing<E, R> {
 
   private deadLetterInFlight(
     record: KafkaRecord,
+    { epoch }: RecordClaim,
     until: number
   ): Effect.Effect<typeof setAside, ConsumerFailure> {
-    const what = `the id ${JSON.stringify(this.identify?.(record))}`
+    const what = `the id ${JSON.stringify(this.identify?.(record, epoch))}`
     const failure = failureOf(Cause.fail(new InFlightElsewhere({ what, until })))
-    const origin = originOf(record, this.routeOf(record).delayMillis > 0)
+    const origin = originOf(record, this.routeOf(record).delayMillis > 0, epoch)
     return this.deadLetter(record, origin, origin.attempts, failure)
   }
 

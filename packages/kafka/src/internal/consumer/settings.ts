@@ -254,12 +254,13 @@ export const readSettings = <E, R>(options: AnyOptions<E, R>): SettingsAndHandle
       leaseMillis,
       `more than 0 and at most the session timeout, ${sessionTimeoutMillis}, in milliseconds`
     )
-  if (needsDeadLetters || topics.length > sources.length)
+  if (needsDeadLetters || whenPoison === "park" || topics.length > sources.length)
     for (const topic of sources)
       letterId(groupId, cluster, {
         topic,
         partition: 999_999,
         offset: Number.MAX_SAFE_INTEGER,
+        epoch: Number.MAX_SAFE_INTEGER,
         timestampMillis: Date.UTC(9_999)
       })
   const concurrency = count("concurrency", options.concurrency, 16, 100_000)
