@@ -177,7 +177,7 @@ const readTerms = (options: GuardOptions): GuardTerms => {
     leaseMillis: millis("lease", options.lease, Policies.defaultLeaseMillis),
     retentionMillis: retention === undefined ? undefined : millis("retention", retention, 1, hundredYears),
     whenInFlight: word("whenInFlight", options.whenInFlight, ["wait", "fail"]),
-    noted: new Set(),
+    noted: new Map(),
     waitAtMostMillis:
       waitAtMost === undefined ? Number.POSITIVE_INFINITY : millis("waitAtMost", waitAtMost, 1, hundredYears)
   }

@@ -41,8 +41,8 @@ export interface GuardTerms {
   readonly retentionMillis: number | undefined
   readonly whenInFlight: "wait" | "fail"
   readonly waitAtMostMillis: number
-  /** The streams of which it is noted already that another client commits. */
-  readonly noted: Set<string>
+  /** When it was last noted of a stream that another client commits, in milliseconds of the monotonic clock. */
+  readonly noted: Map<string, number>
 }
 
 /** How far a handler came: everything below `through` took effect. */
@@ -148,21 +148,25 @@ const completeIds = (
   })
 }
 
+/** Since `KafkaConsumer` may have been there meanwhile, and have noted that it commits. */
+const noteAgainAfterMillis = 60_000
+
 /**
- * Notes once a stream that it is not `KafkaConsumer` that commits: else a commit of the client that is guarded would be
- * taken for an operator's reset where `KafkaConsumer` was there before, and comes again.
+ * Notes of a stream, now and then, that it is not `KafkaConsumer` that commits: else a commit of the client that is
+ * guarded would be taken for an operator's reset where `KafkaConsumer` was there before, and comes again.
  */
 const noteOthersCommits = (
   { claimId, stream }: OffsetClaim,
   { leaseMillis, noted }: GuardTerms
-): Effect.Effect<void, StoreError | InvalidInput, OffsetStore> => {
-  if (noted.has(stream)) return Effect.void
-  return Effect.flatMap(OffsetStore, (store) =>
-    Effect.map(persist(leaseMillis, store.annotate([{ stream, claimId, note: othersCommit }])), () => {
-      noted.add(stream)
-    })
-  )
-}
+): Effect.Effect<void, StoreError | InvalidInput, OffsetStore> =>
+  Effect.gen(function* () {
+    const now = Patience.monotonicMillis(yield* Clock.Clock)
+    const last = noted.get(stream)
+    if (last !== undefined && now < last + noteAgainAfterMillis) return
+    const store = yield* OffsetStore
+    const [isNoted] = yield* persist(leaseMillis, store.annotate([{ stream, claimId, note: othersCommit }]))
+    if (isNoted) noted.set(stream, now)
+  })
 
 const completeOffsets = (
   claim: OffsetClaim,
