@@ -117,6 +117,22 @@ describe("KafkaConsumer with a stall timeout", () => {
       expect(consumer.status().counters).toMatchObject({ stalled: 1, deadLettered: 1, processed: 9 })
     }))
 
+  test("sets aside what stalls for good also where its finalizer dies", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      yield* client.produce(records("orders", 1))
+      const consumer = yield* start({
+        ...unhurried,
+        stallTimeout: "5 seconds",
+        whenPoison: "dead-letter",
+        handler: () =>
+          Effect.onInterrupt(Effect.never, () => Effect.die(new Error("no connection to give back")))
+      })
+      yield* pass(6)
+      yield* settled("done", () => consumer.status().counters.deadLettered === 1)
+      expect(consumer.status()).toMatchObject({ phase: "running", counters: { stalled: 1, processed: 0 } })
+    }))
+
   test("leaves a handler alone that can't be interrupted, and completes it if it ends well", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient

@@ -10,7 +10,7 @@ import type { BatchClaim } from "../../KafkaConsumer.ts"
 import type { ConsumerFailure } from "./environment.ts"
 import type { Processing } from "./Processing.ts"
 import type { Batches, BatchHandler } from "./settings.ts"
-import { undone } from "./verdicts.ts"
+import { setAside, undone } from "./verdicts.ts"
 
 /** What has become of a batch's records so far. */
 export interface BatchProgress {
@@ -80,20 +80,27 @@ export class BatchProcessing<E, R> {
 
   private decode(batch: Batch): Effect.Effect<boolean, E | ConsumerFailure, R> {
     const { processing } = this
-    const { aside, claim, records, values } = batch
+    const { aside, records, values } = batch
+    const { claimId } = batch.claim
     return Effect.gen(function* () {
       for (const record of records) {
         if (processing.passesOver(record)) {
           aside.add(record)
           continue
         }
-        const decoded = yield* processing.decoding(record, claim.claimId)
+        const decoding = processing.decoding(record, claimId)
+        const decoded = yield* decoding
         if (decoded === undone) return false
-        if (Exit.isSuccess(decoded.exit)) values.set(record, decoded.exit.value)
-        else {
-          yield* processing.giveUp(record, claim, decoded.exit.cause, decoded.count)
+        if (Exit.isSuccess(decoded.exit)) {
+          values.set(record, decoded.exit.value)
+          if (Exit.isExit(decoding)) continue
+        } else {
+          const answer = yield* processing.giveUp(record, batch.claim, decoded.exit.cause, decoded.count)
+          if (answer === undone) return false
           aside.add(record)
         }
+        // that took its time
+        if (processing.isOver(claimId, records)) return false
       }
       return true
     })
@@ -128,30 +135,32 @@ export class BatchProcessing<E, R> {
     attempt: Effect.Effect<void, E, R>
   ): Effect.Effect<unknown, E | ConsumerFailure, R> {
     const { processing } = this
+    const { claimId } = batch.claim
     return Effect.flatMap(
-      processing.persist(Exit.failCause(cause), attempt, batch.claim.claimId),
+      processing.persist(Exit.failCause(cause), attempt, claimId, () => this.left(batch)),
       (attempts): Effect.Effect<unknown, E | ConsumerFailure, R> => {
         if (attempts === undone) return Effect.succeed(undone)
         const { count, exit } = attempts
         if (Exit.isSuccess(exit)) return exit
-        const [first, ...others] = this.left(batch)
+        const left = this.left(batch)
+        const [first] = left
+        if (processing.isOver(claimId, left)) return processing.leave(first, exit.cause)
         if (processing.stopsAt(first, exit.cause)) return Effect.failCause(exit.cause)
-        if (others.length > 0) return this.oneByOne(batch, count)
+        if (left.length > 1) return this.oneByOne(batch, count)
         return this.giveUp(batch, first, exit.cause, count)
       }
     )
   }
 
-  private oneByOne(batch: Batch, count: number): Effect.Effect<void, E | ConsumerFailure, R> {
-    return Effect.forEach(
-      this.left(batch),
-      (record) =>
-        Effect.matchCauseEffect(this.attempt(batch, [record]), {
-          onSuccess: () => Effect.sync(() => void batch.done.add(record)),
-          onFailure: (cause) => this.giveUp(batch, record, cause, count + 1)
-        }),
-      { discard: true }
-    )
+  private oneByOne(batch: Batch, count: number): Effect.Effect<unknown, E | ConsumerFailure, R> {
+    return Effect.gen({ self: this }, function* () {
+      for (const record of this.left(batch)) {
+        if (this.processing.isOver(batch.claim.claimId, [record])) return undone
+        const exit = yield* Effect.exit(this.attempt(batch, [record]))
+        if (Exit.isSuccess(exit)) batch.done.add(record)
+        else if ((yield* this.giveUp(batch, record, exit.cause, count + 1)) === undone) return undone
+      }
+    })
   }
 
   private giveUp(
@@ -159,9 +168,11 @@ export class BatchProcessing<E, R> {
     record: KafkaRecord,
     cause: Cause.Cause<E>,
     count: number
-  ): Effect.Effect<void, E | ConsumerFailure> {
-    return Effect.map(this.processing.giveUp(record, claim, inner(cause) as Cause.Cause<E>, count), () => {
-      aside.add(record)
+  ): Effect.Effect<typeof setAside | typeof undone, E | ConsumerFailure> {
+    const why = inner(cause) as Cause.Cause<E>
+    return Effect.map(this.processing.giveUp(record, claim, why, count), (answer) => {
+      if (answer === setAside) aside.add(record)
+      return answer
     })
   }
 }

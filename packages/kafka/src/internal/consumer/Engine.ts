@@ -24,6 +24,7 @@ import { metadata } from "../../PositionRules.ts"
 import { spansFor } from "../tracing.ts"
 import { readKafka } from "./acquire.ts"
 import { BatchProcessing } from "./BatchProcessing.ts"
+import { Claims } from "./Claims.ts"
 import { type Counters, makeCounters } from "./counters.ts"
 import type { ConsumerFailure, Environment } from "./environment.ts"
 import { perBatch, perRecord } from "./Handling.ts"
@@ -33,7 +34,6 @@ import type { Pauses } from "./Pauses.ts"
 import { Processing } from "./Processing.ts"
 import type { Settings, SettingsAndHandler } from "./settings.ts"
 import { boundHandlers } from "./stallTimeout.ts"
-import { Waits } from "./Waits.ts"
 import { Workers } from "./Workers.ts"
 
 /** How long a fetch waits for data: how late a `resume` takes effect at worst. */
@@ -123,14 +123,14 @@ export class Engine<E, R> {
     const dispatcher = scheduler.makeDispatcher()
     this.fork = Effect.runForkWith(context)
     const { counters } = this
-    const waits = new Waits()
+    const claims = new Claims()
     const bound = boundHandlers(settings, counters, this.fork)
     const { batches } = bound
     this.processing = new Processing<E | ConsumerFailure, R>(bound, {
       client,
       parked,
       counters,
-      waits,
+      claims,
       context
     })
     const { identify, prepare } = this.processing
@@ -157,7 +157,7 @@ export class Engine<E, R> {
       dispatcher,
       fail,
       processing: { identify, prepare },
-      waits,
+      claims,
       counters,
       fork: this.fork,
       // a record may be sent to a retry topic before anybody reads there

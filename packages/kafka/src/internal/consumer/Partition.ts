@@ -13,7 +13,7 @@ import {
 } from "@tidemark/core"
 import { Cause, Effect, Exit, type Fiber } from "effect"
 import { LogWentBack } from "../../ConsumerErrors.ts"
-import type { RecordBatch, TopicPartition } from "../../KafkaClient.ts"
+import type { KafkaRecord, RecordBatch, TopicPartition } from "../../KafkaClient.ts"
 import type { BatchClaim, PartitionStatus, RecordClaim } from "../../KafkaConsumer.ts"
 import { type Acquired, acquire, giveBackWithin, type Holder, type Reading } from "./acquire.ts"
 import { CommitState, type DueCommit } from "./CommitState.ts"
@@ -58,6 +58,8 @@ export class Partition implements Positioned {
   private acquiring: Fiber.Fiber<unknown, unknown> | undefined
   /** Whether it is to be let go: a claim that comes now is only given back. */
   private unwanted = false
+  /** Whether what was at work after the drain timeout has been told to stop. */
+  private overdue = false
   /** Whether it is closed, and what can be given back has been. */
   private letGo = false
   private settling: Settling | undefined
@@ -153,7 +155,7 @@ export class Partition implements Positioned {
     offsets.leases.hold(this.lease)
     this.settling = new Settling(this.environment, this, ref, keys)
     this.phase = this.unwanted ? "draining" : "owned"
-    if (this.phase === "owned") this.environment.waits.begin(ref.claimId)
+    if (this.phase === "owned") this.environment.claims.begin(ref.claimId, this)
     this.read()
   }
 
@@ -425,13 +427,19 @@ export class Partition implements Positioned {
     return this.phase === "closed"
   }
 
+  /** Whether these records, which are at work, are no longer ours to process. */
+  isOver(records: ReadonlyArray<KafkaRecord>): boolean {
+    return this.loseIfOver() || this.overdue || this.keys?.loseIfOver(records) === true
+  }
+
   /** The claim is no longer ours: what is queued is dropped, and what is at work interrupted. */
   private lose(why: string): void {
     if (this.phase === "closed") return
     const { counters, fork, onLost, pause, revoke } = this.environment
     const { inFlight, running } = this.state
     this.phase = "closed"
-    this.endWaits()
+    this.delay?.end()
+    this.forgetClaim()
     counters.leaseLosses++
     if (this.lease !== undefined) this.environment.offsets.leases.drop(this.lease)
     pause(this)
@@ -452,12 +460,12 @@ export class Partition implements Positioned {
   stopStarting(): void {
     this.unwanted = true
     if (this.phase === "owned") this.phase = "draining"
-    this.endWaits()
+    this.delay?.end()
+    if (this.ref !== undefined) this.environment.claims.end(this.ref.claimId)
   }
 
-  private endWaits(): void {
-    if (this.ref !== undefined) this.environment.waits.end(this.ref.claimId)
-    this.delay?.end()
+  private forgetClaim(): void {
+    if (this.ref !== undefined) this.environment.claims.forget(this.ref.claimId)
   }
 
   /** Whether what has finished is in the store, or can't be brought there. */
@@ -514,6 +522,7 @@ export class Partition implements Positioned {
     yield* this.await(this.isIdle, settings.drainTimeoutMillis)
     const { running } = this.state
     if (running > 0) {
+      this.overdue = true
       revoke(this)
       yield* Effect.logWarning(
         `tidemark: ${running} records of ${this} were still at work after ${settings.drainTimeoutMillis} ms and are ` +
@@ -535,6 +544,7 @@ export class Partition implements Positioned {
     }
     if (this.phase === "closed") return
     this.phase = "closed"
+    this.forgetClaim()
     const { offsets, settings } = this.environment
     if (this.lease !== undefined) offsets.leases.drop(this.lease)
     const { ref } = this

@@ -598,6 +598,27 @@ export class PartitionKeys {
     }
   }
 
+  /** Whether the lease on the id of one of these, which are at work, is lost, or over by now: then it is lost. */
+  loseIfOver(records: ReadonlyArray<KafkaRecord>): boolean {
+    const now = Patience.monotonicMillis(this.environment.clock)
+    return records.some((record) => {
+      const grant = this.entryOf(record)?.grant
+      if (grant === undefined) return false
+      if (this.grants.has(grant) && now >= grant.lease.deadline) {
+        this.ring.store.leases.drop(grant.lease)
+        this.onLeaseLost(grant)
+      }
+      return !this.grants.has(grant)
+    })
+  }
+
+  /** The entry of a record that is at work: it holds its id. */
+  private entryOf(record: KafkaRecord): Entry | undefined {
+    const id = this.idOf(record)
+    const entry = id === undefined ? undefined : this.ring.holders.get(id)
+    return entry?.keys === this && this.partition.state.recordAt(entry.tile) === record ? entry : undefined
+  }
+
   /** Its handler has ended, and its record is undone: its id may be had again. */
   onUndone(tile: number): void {
     const entry = this.entries.get(tile)

@@ -29,13 +29,13 @@ import {
   originOf,
   toLetter
 } from "../letters.ts"
+import type { Claims } from "./Claims.ts"
 import type { Counters } from "./counters.ts"
 import type { ConsumerFailure } from "./environment.ts"
 import { toParked } from "./parking.ts"
 import { ensureTopics, type Route } from "./routes.ts"
 import type { Handler, SettingsAndHandler } from "./settings.ts"
 import { setAside, undone } from "./verdicts.ts"
-import type { Waits } from "./Waits.ts"
 
 /** What the engine tells of a record's claim, besides what the handler may know. */
 export interface EngineClaim extends RecordClaim {
@@ -47,7 +47,7 @@ export interface ProcessingServices<R> {
   readonly client: KafkaClient["Service"]
   readonly parked: ParkedRecordsService | undefined
   readonly counters: Counters
-  readonly waits: Waits
+  readonly claims: Claims
   readonly context: Context.Context<R>
 }
 
@@ -61,6 +61,15 @@ export interface Attempts<A, E> {
 const worthRetrying = <E>(cause: Cause.Cause<E>): Cause.Fail<E> | undefined => {
   const failure = cause.reasons.every(Cause.isFailReason) ? cause.reasons[0] : undefined
   return failure?.error instanceof DecodeFailed && !failure.error.retriable ? undefined : failure
+}
+
+/** A record that is to be stored elsewhere. */
+interface Departure {
+  readonly record: KafkaRecord
+  readonly claimId: string
+  readonly origin: Origin
+  readonly attempts: number
+  readonly failure: Failure
 }
 
 const setAsideAs = {
@@ -152,6 +161,11 @@ export class Processing<E, R> {
     return this.routeOf(record).delayMillis > 0 ? idWhileWaiting(record, epoch) : undefined
   }
 
+  /** Whether these records, which were given out under this claim, are no longer ours to process. */
+  isOver(claimId: string, records: ReadonlyArray<KafkaRecord>): boolean {
+    return this.services.claims.isOver(claimId, records)
+  }
+
   // --- decoding
 
   private decode(record: KafkaRecord): Effect.Effect<unknown, DecodeFailed, R> {
@@ -194,13 +208,16 @@ export class Processing<E, R> {
     decoding: Effect.Effect<unknown, DecodeFailed, R>,
     claimId: string
   ): Effect.Effect<Attempts<unknown, DecodeFailed> | typeof undone, never, R> {
+    if (Exit.isExit(decoding) && Exit.isSuccess(decoding))
+      return Effect.succeed({ exit: decoding as Exit.Exit<unknown, DecodeFailed>, count: 1 })
     return Effect.flatMap(Effect.exit(decoding), (exit) =>
       Exit.isSuccess(exit)
         ? Effect.succeed({ exit, count: 1 })
         : this.persist(
             exit,
             Effect.suspend(() => this.decode(record)),
-            claimId
+            claimId,
+            () => [record]
           )
     )
   }
@@ -240,7 +257,7 @@ export class Processing<E, R> {
     attempt: Effect.Effect<unknown, E | DecodeFailed, R>
   ): Effect.Effect<unknown, E | ConsumerFailure, R> {
     return Effect.flatMap(
-      this.persist(Exit.failCause(cause), attempt, claim.claimId),
+      this.persist(Exit.failCause(cause), attempt, claim.claimId, () => [record]),
       (attempts): Effect.Effect<unknown, E | ConsumerFailure> => {
         if (attempts === undone) return Effect.succeed(undone)
         const { count, exit } = attempts
@@ -249,13 +266,14 @@ export class Processing<E, R> {
     )
   }
 
-  /** Tries again, while that may help and the schedule says so. */
+  /** Tries again, while that may help and the schedule says so, and the records are ours to process. */
   persist<A, E2>(
     first: Exit.Exit<A, E2>,
     attempt: Effect.Effect<A, E2, R>,
-    claimId: string
+    claimId: string,
+    records: () => ReadonlyArray<KafkaRecord>
   ): Effect.Effect<Attempts<A, E2> | typeof undone, never, R> {
-    const { counters, waits } = this.services
+    const { claims, counters } = this.services
     const { retry } = this.settings
     if (retry === undefined) return Effect.succeed({ exit: first, count: 1 })
     return Effect.gen(function* () {
@@ -271,7 +289,7 @@ export class Processing<E, R> {
           onDone: () => Effect.succeed(undefined)
         })
         if (pause === undefined) return { exit, count }
-        if (!(yield* waits.sleep(claimId, pause))) return undone
+        if (!(yield* claims.sleep(claimId, pause)) || claims.isOver(claimId, records())) return undone
         counters.retries++
         exit = yield* Effect.exit(attempt)
       }
@@ -282,60 +300,84 @@ export class Processing<E, R> {
 
   /** Whether such a failure stops the consumer: nothing says where else the record could go. */
   stopsAt(record: KafkaRecord, cause: Cause.Cause<unknown>): boolean {
-    if (Cause.hasInterruptsOnly(cause)) return true
+    if (Cause.hasInterrupts(cause)) return true
     const canWait = this.routeOf(record).next !== undefined && worthRetrying(cause) !== undefined
     return this.settings.whenPoison === "stop" && !canWait
   }
 
-  /** Sends the record on, or sets it aside; fails where that is not wanted, or does not work. */
+  /**
+   * Sends the record on, or sets it aside; fails where that is not wanted, or does not work. A record that is no longer ours
+   * is left to its next owner: it may have failed just because of that.
+   */
   giveUp(
     record: KafkaRecord,
-    { epoch }: Pick<RecordClaim, "epoch">,
+    { claimId, epoch }: Pick<RecordClaim, "claimId" | "epoch">,
     cause: Cause.Cause<E | DecodeFailed>,
     count: number
-  ): Effect.Effect<typeof setAside, E | ConsumerFailure> {
+  ): Effect.Effect<typeof setAside | typeof undone, E | ConsumerFailure> {
+    if (this.isOver(claimId, [record])) return this.leave(record, cause)
     const { next, delayMillis } = this.routeOf(record)
-    if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
+    // an interruption says nothing of the record, whatever its finalizers say
+    if (Cause.hasInterrupts(cause)) return Effect.failCause(cause)
     const origin = originOf(record, delayMillis > 0, epoch)
-    const attempts = origin.attempts + count
-    const failure = failureOf(cause)
-    if (next !== undefined && worthRetrying(cause) !== undefined)
-      return this.send(record, next, origin, attempts, failure, "retried")
+    const departure = {
+      record,
+      claimId,
+      origin,
+      attempts: origin.attempts + count,
+      failure: failureOf(cause)
+    }
+    if (next !== undefined && worthRetrying(cause) !== undefined) return this.send(departure, next, "retried")
     switch (this.settings.whenPoison) {
       case "stop":
         return Effect.failCause(cause)
       case "dead-letter":
-        return this.deadLetter(record, origin, attempts, failure)
+        return this.deadLetter(departure)
       case "park":
-        return this.park(record, origin, attempts, failure)
+        return this.park(departure)
     }
+  }
+
+  /** Leaves a record undone that failed when it was no longer ours to process. */
+  leave(
+    { offset, partition, topic }: KafkaRecord,
+    cause: Cause.Cause<unknown>
+  ): Effect.Effect<typeof undone> {
+    if (Cause.hasInterruptsOnly(cause)) return Effect.succeed(undone)
+    const place = `offset ${offset} of partition ${partition} of topic "${topic}"`
+    return Effect.as(
+      Effect.logWarning(
+        `tidemark: the handler at ${place} failed when its record was no longer ours to process: it is left undone`,
+        cause
+      ),
+      undone
+    )
   }
 
   private deadLetterInFlight(
     record: KafkaRecord,
-    { epoch }: RecordClaim,
+    { claimId, epoch }: RecordClaim,
     until: number
-  ): Effect.Effect<typeof setAside, ConsumerFailure> {
+  ): Effect.Effect<typeof setAside | typeof undone, ConsumerFailure> {
+    if (this.isOver(claimId, [record])) return Effect.succeed(undone)
     const what = `the id ${JSON.stringify(this.identify?.(record, epoch))}`
     const failure = failureOf(Cause.fail(new InFlightElsewhere({ what, until })))
     const origin = originOf(record, this.routeOf(record).delayMillis > 0, epoch)
-    return this.deadLetter(record, origin, origin.attempts, failure)
+    return this.deadLetter({ record, claimId, origin, attempts: origin.attempts, failure })
   }
 
-  private deadLetter(record: KafkaRecord, origin: Origin, attempts: number, failure: Failure) {
-    const topic = this.routeOf(record).deadLetterTopic as string
-    return this.send(record, { topic, delayMillis: undefined }, origin, attempts, failure, "deadLettered")
+  private deadLetter(departure: Departure) {
+    const topic = this.routeOf(departure.record).deadLetterTopic as string
+    return this.send(departure, { topic, delayMillis: undefined }, "deadLettered")
   }
 
   private send(
-    record: KafkaRecord,
+    departure: Departure,
     { delayMillis, topic }: { readonly topic: string; readonly delayMillis: number | undefined },
-    origin: Origin,
-    attempts: number,
-    failure: Failure,
     how: "retried" | "deadLettered"
-  ): Effect.Effect<typeof setAside, ConsumerFailure> {
+  ): Effect.Effect<typeof setAside | typeof undone, ConsumerFailure> {
     const { cluster, groupId } = this.settings
+    const { attempts, failure, origin, record } = departure
     const produce = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const notBefore = delayMillis === undefined ? undefined : now + delayMillis
       const letter = toLetter(record, {
@@ -349,55 +391,55 @@ export class Processing<E, R> {
       })
       return this.services.client.produce([letter])
     })
-    return this.store(record, `topic "${topic}"`, attempts, failure, how, produce)
+    return this.store(departure, `topic "${topic}"`, how, produce)
   }
 
-  private park(record: KafkaRecord, origin: Origin, attempts: number, failure: Failure) {
+  private park(departure: Departure) {
     const { parked } = this.services
+    const { attempts, failure, origin, record } = departure
     const toPark = toParked(record, origin, failure, attempts, this.settings)
     const parking = (parked as ParkedRecordsService).park([toPark])
-    return this.store(record, "the store's parked records", attempts, failure, "parked", parking)
+    return this.store(departure, "the store's parked records", "parked", parking)
   }
 
-  /** Stores the record elsewhere; for a lease's time, if that fails for a while. */
+  /** Stores the record elsewhere; for a lease's time, if that fails for a while, and for as long as it is ours. */
   private store(
-    record: KafkaRecord,
+    { attempts, claimId, failure, record }: Departure,
     target: string,
-    attempts: number,
-    failure: Failure,
     how: keyof typeof setAsideAs,
     store: Effect.Effect<unknown, Error & { readonly retriable: boolean }>
-  ): Effect.Effect<typeof setAside, SetAsideFailed> {
+  ): Effect.Effect<typeof setAside | typeof undone, SetAsideFailed> {
     const { counters } = this.services
     const { offset, partition, topic } = record
     // on one line, also what a schema says on several
     const why = `${failure.tag}: ${failure.message}`.replaceAll(/\s*\n\s*/g, " ")
-    return Effect.gen({ self: this }, function* (): Effect.fn.Return<typeof setAside, SetAsideFailed> {
+    const isOver = (): boolean => this.isOver(claimId, [record])
+    // interrupted between the pauses only: what was stored must not be stored once more
+    const storing: Effect.Effect<typeof setAside | typeof undone, Error & { readonly retriable: boolean }> =
+      Effect.uninterruptible(Effect.as(store, setAside))
+    return Effect.gen({ self: this }, function* () {
       const giveUpAt = Patience.monotonicMillis(yield* Clock.Clock) + this.settings.leaseMillis
-      // interrupted between the pauses only: what was stored must not be stored once more
-      yield* Effect.mapError(
+      const answer = yield* Effect.catch(
         Patience.retryUntil(
-          () => Effect.uninterruptible(store),
+          () => (isOver() ? Effect.succeed(undone) : storing),
           () => giveUpAt
         ),
-        (cause) =>
-          new SetAsideFailed({
-            topic,
-            partition,
-            offset,
-            target,
-            failure: why,
-            retriable: cause.retriable,
-            cause
-          })
+        (cause) => {
+          if (isOver()) return Effect.succeed(undone)
+          const { retriable } = cause
+          return Effect.fail(
+            new SetAsideFailed({ topic, partition, offset, target, failure: why, retriable, cause })
+          )
+        }
       )
+      if (answer === undone) return undone
       counters[how]++
       yield* Effect.annotateCurrentSpan({ "error.type": failure.tag, "tidemark.set_aside": setAsideAs[how] })
       yield* Effect.logWarning(
         `tidemark: the record at offset ${offset} of partition ${partition} of topic "${topic}" was ${setAsideAs[how]} ` +
           `after ${attempts} attempts, to ${target}: ${why}`
       )
-      return setAside
+      return answer
     })
   }
 }

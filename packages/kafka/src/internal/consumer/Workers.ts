@@ -54,6 +54,8 @@ export class Workers<E, R> {
   private turn = 0
   private budget = recordsPerTurn
   private scheduled = false
+  /** Whether it was looked, in this turn of the event loop, which leases are over. */
+  private looked = false
   private stopped = false
 
   constructor(options: WorkersOptions<E, R>) {
@@ -85,12 +87,19 @@ export class Workers<E, R> {
       if (worker.partition !== partition) continue
       if (tile !== undefined && !this.options.handling.has(worker, tile)) continue
       if (worker.revoked) continue
-      // in an uninterruptible region it is left alone, and if its record ends well, it goes on with another
-      const { fiber, tile: first } = worker
       worker.revoked = true
-      if (fiber !== undefined)
-        interruptAtRest(atWorkFor(fiber), () => worker.partition === partition && worker.tile === first)
+      this.interrupt(worker)
     }
+  }
+
+  /** In an uninterruptible region it is left alone, and if its record ends well, it goes on with another. */
+  private interrupt(worker: Worker): void {
+    const { fiber } = worker
+    if (fiber === undefined || !worker.revoked) return
+    const atWork = atWorkFor(fiber)
+    interruptAtRest(atWork, () => worker.revoked)
+    // it may end well, and its record go on
+    if (atWork !== fiber) atWork.addObserver(() => this.interrupt(worker))
   }
 
   /** Interrupts what is still at work, once and for all: nobody will look at it again. */
@@ -131,11 +140,22 @@ export class Workers<E, R> {
     }
   }
 
+  /** In a process that was frozen, nothing starts under a claim that is over before its keeper has looked at the clock. */
+  private loseOver(): void {
+    if (this.looked || this.active.length === 0) return
+    this.looked = true
+    this.options.dispatcher.scheduleTask(() => {
+      this.looked = false
+    }, 0)
+    for (const partition of [...this.active]) partition.loseIfOver()
+  }
+
   /** Gives the worker its next work. */
   private takeFor(worker: Worker): boolean {
     const { room } = this
     if (this.stopped || room <= 0) return false
     const { active } = this
+    this.loseOver()
     while (active.length > 0) {
       if (this.budget <= 0) {
         this.schedule()

@@ -9,6 +9,13 @@ const stands = new WeakMap<Fiber.Fiber<unknown, unknown>, Fiber.Fiber<unknown, u
 export const atWorkFor = (fiber: Fiber.Fiber<unknown, unknown>): Fiber.Fiber<unknown, unknown> =>
   stands.get(fiber) ?? fiber
 
+/** What was interrupted has failed with this, beside what its finalizers failed with; the rest has ended as it did. */
+const overdue = <A, E, F>(exit: Exit.Exit<A, E>, failure: F): Exit.Exit<A, E | F> => {
+  if (Exit.isSuccess(exit) || !Cause.hasInterrupts(exit.cause)) return exit
+  const others = exit.cause.reasons.filter((reason) => !Cause.isInterruptReason(reason))
+  return Exit.failCause(Cause.fromReasons<E | F>([Cause.makeFailReason(failure), ...others]))
+}
+
 /**
  * Runs the work, and interrupts it when it is still going on after `limit`, once it can be; if it ends well in spite of
  * that, it has ended well. Work that ends without waiting costs a fiber, and no timer.
@@ -41,9 +48,7 @@ export const within = <A, E, R, F>(
         fiber.addObserver((exit) => {
           stands.delete(caller)
           timer.interruptUnsafe()
-          const isOverdue =
-            failure !== undefined && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-          resume(isOverdue ? Effect.fail((failure as { readonly error: F }).error) : exit)
+          resume(failure === undefined ? exit : overdue(exit, failure.error))
         })
       })
     )

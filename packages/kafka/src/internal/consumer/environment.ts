@@ -16,11 +16,11 @@ import type {
 } from "../../ConsumerErrors.ts"
 import type { KafkaClient, TopicPartition } from "../../KafkaClient.ts"
 import type { KafkaError } from "../../KafkaErrors.ts"
+import type { Claims } from "./Claims.ts"
 import type { Counters } from "./counters.ts"
 import type { Partition } from "./Partition.ts"
 import type { Processing } from "./Processing.ts"
 import type { Settings } from "./settings.ts"
-import type { Waits } from "./Waits.ts"
 
 /** What can stop a consumer, besides its handler. */
 export type ConsumerFailure =
@@ -42,7 +42,7 @@ export interface Environment {
   readonly keys: IdempotencyStoreService
   readonly counters: Counters
   readonly processing: Pick<Processing<never, never>, "identify" | "prepare">
-  readonly waits: Waits
+  readonly claims: Claims
   readonly clock: Clock.Clock
   readonly dispatcher: Scheduler.SchedulerDispatcher
   /** Begins a fiber of its own, which whoever begins it also ends. */

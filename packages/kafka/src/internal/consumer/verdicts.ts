@@ -3,5 +3,5 @@
 /** The record was stored elsewhere, durably: its offset is done, and its id was not processed. */
 export const setAside: unique symbol = Symbol("tidemark: set aside")
 
-/** The record is left undone, since its partition is being let go. */
+/** The record is left undone, since it is no longer ours to process, or its partition is being let go. */
 export const undone: unique symbol = Symbol("tidemark: undone")
