@@ -124,29 +124,30 @@ describe.each(ways)("KafkaConsumer, when a claim is lost under a handler that fa
       ])
     }))
 
-  test("nor when the lease on its id is over: the id is asked for anew", () =>
-    Effect.gen(function* () {
-      const client = yield* KafkaClient
-      const keys = yield* IdempotencyStore
-      const ledger = new Ledger()
-      const begun = new Begun()
-      yield* client.produce(records("orders", 1))
-      const consumer = yield* Effect.provideService(
-        start({
-          ...unhurried,
-          ...way,
-          whenPoison: "dead-letter",
-          identify: textOf,
-          handler: failsLate(ledger, begun, 12_000)
-        }),
-        IdempotencyStore,
-        { ...keys, leases: noKeeper as unknown as typeof keys.leases }
-      )
-      yield* pass(13)
-      yield* settled("done", () => ledger.count === 1 && isDone(consumer, 1))
-      expect(new Set(begun.all.map(({ keyToken }) => keyToken)).size).toBe(2)
-      expect(consumer.status().counters).toMatchObject({ deadLettered: 0, processed: 1, leaseLosses: 0 })
-    }))
+  for (const whenPoison of ["dead-letter", "stop"] as const)
+    test(`nor, with ${whenPoison}, when the lease on its id is over: the id is asked for anew`, () =>
+      Effect.gen(function* () {
+        const client = yield* KafkaClient
+        const keys = yield* IdempotencyStore
+        const ledger = new Ledger()
+        const begun = new Begun()
+        yield* client.produce(records("orders", 1))
+        const consumer = yield* Effect.provideService(
+          start({
+            ...unhurried,
+            ...way,
+            whenPoison,
+            identify: textOf,
+            handler: failsLate(ledger, begun, 12_000)
+          }),
+          IdempotencyStore,
+          { ...keys, leases: noKeeper as unknown as typeof keys.leases }
+        )
+        yield* pass(13)
+        yield* settled("done", () => ledger.count === 1 && isDone(consumer, 1))
+        expect(new Set(begun.all.map(({ keyToken }) => keyToken)).size).toBe(2)
+        expect(consumer.status().counters).toMatchObject({ deadLettered: 0, processed: 1, leaseLosses: 0 })
+      }))
 
   test("nor does it wait for its next attempt without its id", () =>
     Effect.gen(function* () {

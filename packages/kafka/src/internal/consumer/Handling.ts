@@ -15,6 +15,8 @@ export interface Handling<E, R> {
   readonly take: (worker: Worker, partition: Partition, most: number) => number
   /** Whether this record is among those that the worker works on. */
   readonly has: (worker: Worker, tile: number) => boolean
+  /** What the worker works on. */
+  readonly recordsOf: (worker: Worker, partition: Partition) => ReadonlyArray<KafkaRecord>
   readonly run: (worker: Worker, partition: Partition) => Effect.Effect<unknown, E, R>
   /** The handler has ended well, or the processing has answered with a verdict in its place. */
   readonly finish: (worker: Worker, partition: Partition, answer: unknown) => void
@@ -30,6 +32,7 @@ export const perRecord = <E, R>(handler: Handler<E, R>): Handling<E, R> => ({
     return 1
   },
   has: (worker, tile) => worker.tile === tile,
+  recordsOf: ({ tile }, { state }) => [state.recordAt(tile) as KafkaRecord],
   run: ({ tile }, partition) =>
     handler(partition.state.recordAt(tile) as KafkaRecord, partition.claimFor(tile)),
   finish: ({ tile }, partition, answer) => {
@@ -60,6 +63,7 @@ export const perBatch = <E, R>(
       return tiles.length
     },
     has: (worker, tile) => tilesOf(worker).includes(tile),
+    recordsOf: (worker) => handed.get(worker) ?? [],
     run: (worker, partition) => {
       const tiles = tilesOf(worker)
       const records: Array<KafkaRecord> = new Array(tiles.length)

@@ -231,9 +231,11 @@ export class Workers<E, R> {
     }
     this.running -= worker.records
     // a late writer is turned away before its keeper has looked at the clock, where the process was frozen
-    if (!revoked && !partition.loseIfOver()) this.options.onFailure(cause, partition, tile)
+    const { handling, onFailure } = this.options
+    if (!revoked && !partition.isOver(handling.recordsOf(worker, partition)))
+      onFailure(cause, partition, tile)
     else if (!onlyInterrupted) this.tellOfFailure(partition, cause)
-    this.options.handling.abandon(worker, partition, cause)
+    handling.abandon(worker, partition, cause)
     this.schedule()
   }
 
