@@ -6,6 +6,7 @@ import { it } from "@effect/vitest"
 import { uniqueName } from "@tidemark/test-servers"
 import { describeWithKafka } from "@tidemark/test-servers/vitest"
 import { Effect, type Scope } from "effect"
+import kafkajs from "kafkajs"
 import { describe, expect } from "vitest"
 import { until } from "./consumers.ts"
 import { ask, atPlace, type Place, span } from "./positions.ts"
@@ -84,16 +85,24 @@ await describeWithKafka("the watermark passes over what is not there", ({ broker
         yield* place.produce(1)
       })
 
-    const recreateCompacted = (place: Place) =>
-      Effect.gen(function* () {
-        yield* place.deleteTopic
-        yield* place.createTopic(1, {
-          "cleanup.policy": "compact",
-          "segment.ms": "100",
-          "min.cleanable.dirty.ratio": "0.001",
-          "delete.retention.ms": "0"
+    const makeCompacted = (place: Place) =>
+      ask(() =>
+        place.admin.alterConfigs({
+          validateOnly: false,
+          resources: [
+            {
+              type: kafkajs.ConfigResourceTypes.TOPIC,
+              name: place.topic,
+              configEntries: [
+                { name: "cleanup.policy", value: "compact" },
+                { name: "segment.ms", value: "100" },
+                { name: "min.cleanable.dirty.ratio", value: "0.001" },
+                { name: "delete.retention.ms", value: "0" }
+              ]
+            }
+          ]
         })
-      })
+      )
 
     /** What the log still holds, read by a group of its own; again until `condition` holds of it. */
     const held = (place: Place, condition: (offsets: ReadonlyArray<string>) => boolean) =>
@@ -104,7 +113,7 @@ await describeWithKafka("the watermark passes over what is not there", ({ broker
 
     test("a compacted topic: the records that are left, and the lag reaches 0", (place) =>
       Effect.gen(function* () {
-        yield* recreateCompacted(place)
+        yield* makeCompacted(place)
         yield* compacting(place, 4)
         const left = yield* held(place, (offsets) => offsets.length <= 10)
         expect(left).toContain("20")
@@ -117,7 +126,7 @@ await describeWithKafka("the watermark passes over what is not there", ({ broker
 
     test("a commit is gone, and so is the record that the log was known by: stops, and follows where it is set", (place) =>
       Effect.gen(function* () {
-        yield* recreateCompacted(place)
+        yield* makeCompacted(place)
         yield* place.produce(5)
         expect((yield* place.run()).ran).toEqual(span(0, 5))
         yield* compacting(place, 3)

@@ -359,6 +359,24 @@ describe("KafkaPipe", () => {
       expect(yield* commits("group", "orders", 1)).toMatchObject([{ offset: 2 }])
     }))
 
+  test("waits no longer for a transform that can't be interrupted, and leaves its group", () =>
+    Effect.gen(function* () {
+      const client = yield* KafkaClient
+      const broker = yield* InProcessBroker
+      yield* client.produce(records("orders", 5))
+      const log = logLines()
+      const pipe = yield* Effect.provide(
+        startPipe({ ...unhurried, transform: () => Effect.uninterruptible(Effect.never) }),
+        log.layer
+      )
+      yield* settled("at work", () => pipe.status().counters.received === 5)
+      yield* Effect.forkScoped(pipe.stop)
+      yield* pass(4)
+      yield* settled("ended", pipe.hasEnded)
+      expect(broker.members("group")).toEqual([])
+      expect(log.lines.join("\n")).toContain("can't be interrupted")
+    }))
+
   test("interrupts what outlasts the drain timeout", () =>
     Effect.gen(function* () {
       const client = yield* KafkaClient

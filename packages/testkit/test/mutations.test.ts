@@ -93,11 +93,11 @@ const firstFailures = async (
 }
 
 describe.concurrent.each(Object.entries(badOffsetStores))("an OffsetStore that %s", (name, mutation) => {
-  it("is caught by the examples", async ({ expect }) => {
+  it("is caught by the examples", { timeout: untilSeenMillis }, async ({ expect }) => {
     expect(await offsetFailures(mutation, offsetStoreChecks)).not.toEqual([])
   })
   if (!unseenByModel.includes(name)) {
-    it("is caught by random sequences", async ({ expect }) => {
+    it("is caught by random sequences", { timeout: untilSeenMillis }, async ({ expect }) => {
       expect(await offsetFailures(mutation, [offsetStoreModelCheck(unshortened)])).not.toEqual([])
     })
   }
@@ -112,11 +112,11 @@ describe.concurrent.each(Object.entries(badOffsetStores))("an OffsetStore that %
 })
 
 describe.concurrent.each(Object.entries(badKeyStores))("an IdempotencyStore that %s", (name, mutation) => {
-  it("is caught by the examples", async ({ expect }) => {
+  it("is caught by the examples", { timeout: untilSeenMillis }, async ({ expect }) => {
     expect(await keyFailures(mutation, idempotencyStoreChecks)).not.toEqual([])
   })
   if (!unseenByModel.includes(name)) {
-    it("is caught by random sequences", async ({ expect }) => {
+    it("is caught by random sequences", { timeout: untilSeenMillis }, async ({ expect }) => {
       expect(await keyFailures(mutation, [idempotencyStoreModelCheck(unshortened)])).not.toEqual([])
     })
   }

@@ -73,7 +73,8 @@ export const makeAdmin = (connecting: Connecting, client: Base): AdminOperations
         connection,
         "OffsetFetch",
         [{ groupId, memberId: null, memberEpoch: -1, topics: names }],
-        false
+        // waits for a transaction that is to commit another: who fences it must not read the one before
+        true
       )
       return version >= 8
         ? (answer.groups[0]?.topics ?? [])

@@ -34,6 +34,7 @@ const reasons: Readonly<Record<string, KafkaErrorReason>> = {
   UNKNOWN_PRODUCER_ID: "Fenced",
   TRANSACTION_ABORTABLE: "Fenced",
   CONCURRENT_TRANSACTIONS: "TransactionPending",
+  UNSTABLE_OFFSET_COMMIT: "TransactionPending",
   TRANSACTION_COORDINATOR_FENCED: "CoordinatorNotReady",
   INVALID_TRANSACTION_TIMEOUT: "InvalidRequest",
   MESSAGE_TOO_LARGE: "RecordTooLarge",

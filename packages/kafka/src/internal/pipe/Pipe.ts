@@ -11,6 +11,9 @@ import { makeTransformation } from "./Transformation.ts"
 /** How long a fetch waits for data: how late a `resume` takes effect at worst. */
 const maxWaitMillis = 250
 
+/** How long transforms that were interrupted may take to end, before nobody waits for them any more. */
+const interruptPatienceMillis = 1_000
+
 /** How long a rebalance waits for its members. */
 const rebalanceTimeoutMillis = 60_000
 
@@ -29,8 +32,10 @@ export class Pipe<E, R> {
   private readonly fork: <A, E2>(effect: Effect.Effect<A, E2, R>) => Fiber.Fiber<A, E2>
   private readonly failure = Deferred.makeUnsafe<never, E | PipeFailure>()
   private readonly partitions = new Map<string, Running<E, R>>()
+  /** Partitions that are being let go, for a bounded time. */
+  private readonly leaving = new Set<Fiber.Fiber<void>>()
   /** Partitions that were taken away, until nothing of them is at work any more. */
-  private readonly leaving = new Map<string, Fiber.Fiber<void>>()
+  private readonly earlier = new Map<string, Fiber.Fiber<void, E | PipeFailure>>()
   private initialCounts: ReadonlyMap<string, number> = new Map()
   private member: GroupMember | undefined
   private heartbeat = Deferred.makeUnsafe<void>()
@@ -126,13 +131,13 @@ export class Pipe<E, R> {
   private begin(key: string, place: TopicPartition): void {
     const partition = new PipePartition(this.environment, place)
     // a transform never runs beside itself: what was at work here when the partition was taken away ends first
-    const earlier = this.leaving.get(key)
+    const earlier = this.earlier.get(key)
     const run = earlier === undefined ? partition.run : Effect.andThen(Fiber.await(earlier), partition.run)
     const fiber = this.fork(run)
     this.partitions.set(key, { partition, fiber })
     fiber.addObserver((exit) => {
       if (Exit.isSuccess(exit)) return
-      if (!this.leaving.has(key)) this.fail(exit.cause)
+      if (this.partitions.get(key)?.partition === partition) this.fail(exit.cause)
       else if (!Cause.hasInterruptsOnly(exit.cause))
         this.fork(
           Effect.logWarning(`tidemark: ${partition} failed when it was taken away already`, exit.cause)
@@ -140,18 +145,28 @@ export class Pipe<E, R> {
     })
   }
 
-  /** What is at work may end; after the drain timeout it is interrupted. */
+  /** What is at work may end; after the drain timeout it is interrupted. One that can't be is left alone, with a word. */
   private letGo(key: string, { fiber, partition }: Running<E, R>): void {
     this.partitions.delete(key)
     partition.stop()
-    const ended = Effect.timeoutOrElse(Effect.asVoid(Fiber.await(fiber)), {
-      duration: this.settings.drainTimeoutMillis,
-      orElse: () => Effect.asVoid(Fiber.interrupt(fiber))
+    const within = (millis: number, orElse: () => Effect.Effect<void>) =>
+      Effect.timeoutOrElse(Effect.asVoid(Fiber.await(fiber)), { duration: millis, orElse })
+    const ended = within(this.settings.drainTimeoutMillis, () => {
+      fiber.interruptUnsafe()
+      return within(interruptPatienceMillis, () =>
+        Effect.logWarning(
+          `tidemark: a transform of ${partition} can't be interrupted and has not ended: what it gives is dropped, and ` +
+            "its records are read again"
+        )
+      )
     })
     const leaving = this.fork(ended)
-    this.leaving.set(key, leaving)
-    leaving.addObserver(() => {
-      if (this.leaving.get(key) === leaving) this.leaving.delete(key)
+    this.leaving.add(leaving)
+    leaving.addObserver(() => this.leaving.delete(leaving))
+    if (fiber.pollUnsafe() !== undefined) return
+    this.earlier.set(key, fiber)
+    fiber.addObserver(() => {
+      if (this.earlier.get(key) === fiber) this.earlier.delete(key)
     })
   }
 
@@ -161,7 +176,7 @@ export class Pipe<E, R> {
       this.member?.pause([...this.partitions.values()].map(({ partition }) => partition))
       for (const [key, running] of this.partitions) this.letGo(key, running)
     }
-    return Effect.forEach([...this.leaving.values()], (fiber) => Fiber.await(fiber), {
+    return Effect.forEach([...this.leaving], (fiber) => Fiber.await(fiber), {
       concurrency: "unbounded",
       discard: true
     })
