@@ -224,9 +224,16 @@ export class KafkaClient extends Context.Service<
     readonly transactionalProducer: (
       options: TransactionOptions
     ) => Effect.Effect<TransactionalProducer, KafkaError, Scope.Scope>
+    /**
+     * What the group has committed.
+     *
+     * @param options.stable - fails with `TransactionPending`, which passes, while a transaction is about to commit
+     * another; where the driver's library can ask for that. Default: false.
+     */
     readonly committed: (
       groupId: string,
-      partitions: ReadonlyArray<TopicPartition>
+      partitions: ReadonlyArray<TopicPartition>,
+      options?: { readonly stable?: boolean }
     ) => Effect.Effect<ReadonlyArray<CommittedOffset>, KafkaError>
     /** For a `read_committed` reader: `high` is the last stable offset where the driver can tell, else the high watermark. */
     readonly logBounds: (

@@ -58,7 +58,8 @@ export const makeAdmin = (connecting: Connecting, client: Base): AdminOperations
 
   const committed = Effect.fnUntraced(function* (
     groupId: string,
-    partitions: ReadonlyArray<TopicPartition>
+    partitions: ReadonlyArray<TopicPartition>,
+    { stable = false }: { readonly stable?: boolean } = {}
   ): Effect.fn.Return<ReadonlyArray<CommittedOffset>, KafkaError> {
     if (partitions.length === 0) return []
     const topics = topicsOf(partitions)
@@ -73,8 +74,7 @@ export const makeAdmin = (connecting: Connecting, client: Base): AdminOperations
         connection,
         "OffsetFetch",
         [{ groupId, memberId: null, memberEpoch: -1, topics: names }],
-        // waits for a transaction that is to commit another: who fences it must not read the one before
-        true
+        stable
       )
       return version >= 8
         ? (answer.groups[0]?.topics ?? [])

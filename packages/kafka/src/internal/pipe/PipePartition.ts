@@ -212,7 +212,7 @@ export class PipePartition<E, R> implements TopicPartition {
   private readonly findPosition: Effect.Effect<number, KafkaError | Stopping<E>> = Effect.suspend(() =>
     Effect.gen({ self: this }, function* () {
       const { client, settings, wasThere } = this.environment
-      const [commit] = yield* client.committed(settings.groupId, [this])
+      const [commit] = yield* client.committed(settings.groupId, [this], { stable: true })
       const [{ high, low }] = yield* client.logBounds([this])
       this.committed = commit.offset
       this.highWatermark = high
