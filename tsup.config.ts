@@ -8,7 +8,7 @@ import { defineConfig } from "tsup"
  * inside one bundle, since `export * as Name` would become an object there.
  */
 export default defineConfig({
-  entry: ["src/**/*.ts", "!src/**/*.d.ts"],
+  entry: ["src/**/*.ts"],
   format: "esm",
   target: "node22",
   platform: "node",

@@ -43,17 +43,17 @@ const bar = (share: number, words: string): void => {
 
 const summary = ({
   deaths,
+  explained,
   lost,
   longestStopMillis,
   rebalances,
   refused,
   seconds,
-  twice,
-  unexplained
+  twice
 }: Outcome): string =>
   [
     `${lost.length} lost`,
-    `${twice.length} twice${twice.length > 0 ? ` (${twice.length - unexplained.length} of them in flight at a death)` : ""}`,
+    `${twice.length} twice${twice.length > 0 ? ` (${explained} of them in flight at a death)` : ""}`,
     `${rebalances} rebalances`,
     ...(deaths > 0 ? [`${deaths} deaths`] : []),
     ...(refused > 0 ? [`${refused} late writes turned away`] : []),

@@ -52,10 +52,6 @@ export class Member {
     })
   }
 
-  get pid(): number {
-    return this.child.pid ?? -1
-  }
-
   signal(signal: NodeJS.Signals): void {
     this.child.kill(signal)
   }
@@ -82,7 +78,7 @@ export class Crew {
   /** All that ended by themselves, and how. */
   readonly failures: Array<string> = []
   private readonly instructions: Omit<Instructions, "member">
-  private readonly rebalancesOfGone: Array<number> = []
+  private readonly gone: Array<Member> = []
   private count = 0
 
   constructor(instructions: Omit<Instructions, "member">) {
@@ -123,7 +119,7 @@ export class Crew {
 
   /** Of the member that saw most of them. */
   get rebalances(): number {
-    return Math.max(0, ...this.rebalancesOfGone, ...[...this.living].map(({ told }) => told.rebalances))
+    return Math.max(0, ...[...this.gone, ...this.living].map(({ told }) => told.rebalances))
   }
 
   get owned(): number {
@@ -131,7 +127,7 @@ export class Crew {
   }
 
   get refused(): number {
-    return [...this.living].reduce((sum, { told }) => sum + told.refused, 0)
+    return [...this.gone, ...this.living].reduce((sum, { told }) => sum + told.refused, 0)
   }
 
   /** Throws where one has ended by itself. */
@@ -145,6 +141,6 @@ export class Crew {
 
   private leave(member: Member): void {
     this.living.delete(member)
-    this.rebalancesOfGone.push(member.told.rebalances)
+    this.gone.push(member)
   }
 }

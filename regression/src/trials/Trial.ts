@@ -114,7 +114,6 @@ export class Stage implements AsyncDisposable {
   private readonly effectsFile: string | undefined
   private readonly disposal: ReadonlyArray<() => Promise<void> | void>
   private feedEnded = false
-  private refusedByGone = 0
 
   private constructor(parts: {
     readonly crew: Crew
@@ -283,11 +282,6 @@ export class Stage implements AsyncDisposable {
     return feed()
   }
 
-  /** Notes what a member has told before it goes. */
-  noteRefused(count: number): void {
-    this.refusedByGone += count
-  }
-
   outcome(startedAt: number): Outcome {
     this.read()
     const verdict = judge(this.effects(), { sent: this.sent, deaths: this.crew.deaths, atRisk: maxUnmarked })
@@ -296,7 +290,7 @@ export class Stage implements AsyncDisposable {
       rebalances: this.crew.rebalances,
       deaths: this.crew.deaths.length,
       longestStopMillis: Math.round(Math.max(0, ...this.crew.stops)),
-      refused: this.refusedByGone + this.crew.refused,
+      refused: this.crew.refused,
       failures: this.crew.failures,
       seconds: Math.round((performance.now() - startedAt) / 1_000)
     }

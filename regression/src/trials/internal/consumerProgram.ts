@@ -51,7 +51,6 @@ export interface Telling {
   readonly owned: number
   readonly unfinished: number
   readonly refused: number
-  readonly failure?: string
 }
 
 const tellEachMillis = 100

@@ -359,7 +359,7 @@ export class Engine<E, R> {
       discard: true
     }).pipe(
       Effect.andThen(this.awaitLeaving),
-      Effect.andThen(this.awaitEarlier),
+      Effect.andThen(this.awaitGone),
       Effect.andThen(Effect.suspend(() => (this.stopping ? Effect.void : this.commit)))
     )
   )
@@ -452,7 +452,7 @@ export class Engine<E, R> {
 
   private readonly awaitLeaving: Effect.Effect<void> = Effect.suspend(() => ended(this.leaving))
 
-  private readonly awaitEarlier: Effect.Effect<void> = Effect.suspend(() => ended(this.earlier.values()))
+  private readonly awaitGone: Effect.Effect<void> = Effect.suspend(() => ended(this.earlier.values()))
 
   // --- for people
 
