@@ -57,6 +57,19 @@ const again = async (
   await stage.finish()
 }
 
+const killAgain = async (stage: Stage): Promise<void> => {
+  await startCrew(stage, 3)
+  await again(stage, 0, async () => {
+    await stage.crew.kill(anyOf(stage, stage.crew.living))
+    stage.crew.start()
+  })
+}
+
+const consumptionGoesOn = (stage: Stage): Promise<void> => {
+  const { done } = stage
+  return stage.until("consumption goes on", () => stage.done > done || stage.done === stage.sent, 60_000)
+}
+
 const nothingLost = ({ failures, lost, outOfOrder }: Outcome): ReadonlyArray<string> => [
   ...(lost.length > 0 ? [`${lost.length} lost: ${lost.slice(0, 20).join(", ")}`] : []),
   ...(outOfOrder.length > 0 ? [`out of order: the keys ${outOfOrder.slice(0, 20).join(", ")}`] : []),
@@ -116,26 +129,14 @@ const all = {
     title: "consumers are killed, again and again: nothing lost, twice only what was in flight",
     stores: both,
     long: { records: 60_000, partitions: 12, everyMillis: 4_000, times: 30 },
-    run: staged({}, async (stage) => {
-      await startCrew(stage, 3)
-      await again(stage, 0, async () => {
-        await stage.crew.kill(anyOf(stage, stage.crew.living))
-        stage.crew.start()
-      })
-    }),
+    run: staged({}, killAgain),
     broken: (outcome) => [...nothingLost(outcome), ...twiceOnlyInFlight(outcome)]
   },
   "killed-in-a-transaction": {
     title: "effect and mark are one transaction, and consumers are killed: nothing lost, nothing twice",
     stores: ["sqlite"],
     long: { records: 30_000, partitions: 12, everyMillis: 4_000, times: 30 },
-    run: staged({ effect: "transaction" }, async (stage) => {
-      await startCrew(stage, 3)
-      await again(stage, 0, async () => {
-        await stage.crew.kill(anyOf(stage, stage.crew.living))
-        stage.crew.start()
-      })
-    }),
+    run: staged({ effect: "transaction" }, killAgain),
     broken: (outcome) => [...nothingLost(outcome), ...nothingTwice(outcome)]
   },
   frozen: {
@@ -177,8 +178,7 @@ const all = {
         await broker.kill()
         await stage.pass(1_000 + stage.random() * 3_000)
         await broker.restart()
-        const { done } = stage
-        await stage.until("consumption goes on", () => stage.done > done || stage.done === stage.sent, 60_000)
+        await consumptionGoesOn(stage)
       })
     }),
     broken: (outcome) => [...nothingLost(outcome), ...nothingTwice(outcome)]
@@ -214,8 +214,7 @@ const all = {
         await stage.redis?.kill()
         await stage.pass(stage.random() * sessionMillis * 0.4)
         await stage.redis?.restart()
-        const { done } = stage
-        await stage.until("consumption goes on", () => stage.done > done || stage.done === stage.sent, 60_000)
+        await consumptionGoesOn(stage)
       })
     }),
     broken: (outcome) => [...nothingLost(outcome), ...nothingTwice(outcome)]
